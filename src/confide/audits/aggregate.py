@@ -1,0 +1,203 @@
+"""How well an attack tells members from non-members of a model, over all target models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+
+from confide.audits.clustered import (
+    MeanOverModels,
+    Ordered,
+    auc_influence,
+    ordered,
+    share_interval,
+    two_way,
+)
+from confide.cohort import Cohort
+
+Floats = NDArray[np.float64]
+FPRS = (0.1, 0.01, 0.001, 0.0001)
+PREVALENCES = (0.5, 0.1, 0.01)
+_N_BOOTSTRAP = 200
+
+
+def false_positive_grid(n_negative: int) -> Floats:
+    """Rates at which the mean ROC curve is drawn, from 1 / n_negative to 1, evenly in log."""
+    least = max(1.0 / max(n_negative, 2), 1e-6)
+    grid: Floats = np.geomspace(least, 1.0, 100)
+    return np.unique(np.append(grid, [f for f in FPRS if f >= least]))
+
+
+def true_positive_rate(o: Ordered, fpr: Floats) -> tuple[Floats, NDArray[np.int64]]:
+    """(true positive rate, false positives) of one model at rates of false positives.
+
+    The lowest threshold whose false positive rate does not exceed the given one; equal scores fall
+    on one side together.
+    """
+    allowed = np.floor(fpr * o.n_false + 1e-9)
+    step = np.searchsorted(o.false, allowed, side="right")
+    true = np.concatenate([[0], o.true])[step]
+    false = np.concatenate([[0], o.false])[step]
+    return true / max(o.n_true, 1), false
+
+
+@dataclass
+class _Bootstrap:
+    """Patient bootstrap of the true positive rates, for their variance.
+
+    The order of a model is cut into bins at given numbers of false positives (each of the first
+    ones, then finer than 3 %), and the weights of a bin's records are summed by one sparse
+    product; nothing is sorted again.  Between the ends of a wide bin the curve is a straight line.
+    """
+
+    weights: NDArray[np.float32]  # (n_patients, n_bootstrap) multinomial counts
+    fprs: Floats
+    total: Floats = field(init=False)
+    within: Floats = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.total = np.zeros((self.weights.shape[1], len(self.fprs)))
+        self.within = np.zeros(len(self.fprs))
+
+    def add(self, o: Ordered, patient_index: NDArray[np.intp]) -> None:
+        """Add one model."""
+        if not len(self.fprs):
+            return
+        # Far enough down the order for the largest rate in every replicate.
+        reach = min(o.n_false, int(1.6 * self.fprs.max() * o.n_false) + 50)
+        cuts = np.unique(np.geomspace(1, reach, 400).astype(np.int64))
+        edges = np.concatenate([[0], cuts])
+        steps = int(np.searchsorted(o.false, reach, side="right"))
+        lengths = np.diff(np.concatenate([[-1], o.ends[:steps]]))
+        bins = np.repeat(np.searchsorted(edges, o.false[:steps], side="left"), lengths)
+        patient, held = patient_index[o.rows[: len(bins)]], o.positive[: len(bins)]
+        false, true = (
+            self._down_the_order(bins[rows], patient[rows], len(edges)) for rows in (~held, held)
+        )
+        owner = patient_index[o.rows]
+        n_true = self._weighted(owner[o.positive])
+        n_false = self._weighted(owner) - n_true
+        wide = np.diff(edges, append=edges[-1] + 1) > 1
+        rates = np.zeros(self.total.shape)
+        for b in range(len(rates)):
+            allowed = self.fprs * n_false[b] + 1e-4
+            at = np.maximum(np.searchsorted(false[b], allowed, side="right") - 1, 0)
+            after = np.minimum(at + 1, len(edges) - 1)
+            gap = np.maximum(false[b, after] - false[b, at], 1.0)
+            share = np.where(wide[at], np.clip((allowed - false[b, at]) / gap, 0.0, 1.0), 0.0)
+            reached = true[b, at] + share * (true[b, after] - true[b, at])
+            # The very first false positive alone can exceed what is allowed.
+            rates[b] = np.where(false[b, at] <= allowed, reached, 0.0) / max(n_true[b], 1.0)
+        self.total += rates
+        self.within += rates.var(axis=0, ddof=1)
+
+    def _down_the_order(
+        self, bins: NDArray[np.intp], patient: NDArray[np.intp], n_bins: int
+    ) -> NDArray[np.float32]:
+        """(n_bootstrap, n_bins) weight of the records down to the end of each bin."""
+        ones = np.ones(len(bins), dtype=np.float32)
+        by_bin = coo_array((ones, (bins, patient)), shape=(n_bins, len(self.weights))).tocsr()
+        return np.ascontiguousarray(np.cumsum(by_bin @ self.weights, axis=0).T)
+
+    def _weighted(self, patient: NDArray[np.intp]) -> NDArray[np.float32]:
+        """(n_bootstrap,) weight of records, given the patient of each."""
+        count = np.bincount(patient, minlength=len(self.weights)).astype(np.float32)
+        return count @ self.weights
+
+
+def evaluate(
+    scores: Floats, membership: NDArray[np.bool_], cohort: Cohort, *, seed: int = 0
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Aggregate measures of an attack, with every model as target.
+
+    Parameters
+    ----------
+    scores : (n_models, n_records), higher = more likely a member; NaN is left out
+    membership : (n_models, n_patients) bool
+    cohort : whose records they are
+    seed : of the patient bootstrap
+
+    Returns
+    -------
+    measures : auc, balanced_accuracy and true positive rates at fixed false positive rates, means
+        over targets with 95 % intervals (patients and models are the sampling units); the JSON
+        form of ``summary["attacks"][name]``
+    roc : columns x (false), y (true positive rate), low, high of the mean ROC curve; the band is
+        pointwise and given up to a false positive rate of 10 %
+    """
+    area, balanced, curves = MeanOverModels(cohort.n_patients), [], []
+    n_negative = int(np.median([(~cohort.expand(row)).sum() for row in membership]))
+    grid = false_positive_grid(n_negative)
+    bootstrap = _Bootstrap(_patient_weights(cohort.n_patients, seed), grid[grid <= FPRS[0]])
+    for t in range(len(scores)):
+        o = ordered(scores[t], cohort.expand(membership[t]))
+        area.add(*auc_influence(o, cohort.patient_index, cohort.n_patients))
+        if o.n_true and o.n_false:
+            curves.append(np.stack(true_positive_rate(o, grid)))
+            balanced.append(_balanced_accuracy(o))
+            bootstrap.add(o, cohort.patient_index)
+    auc = area.interval()
+    measures: dict[str, Any] = {
+        "auc": auc.value,
+        "auc_low": auc.low,
+        "auc_high": auc.high,
+        "balanced_accuracy": float(np.mean(balanced)) if balanced else None,
+        "tpr_at_fpr": {f"{f:g}": None for f in FPRS},
+    }
+    if not curves:
+        return measures, pd.DataFrame(columns=["x", "y", "low", "high"])
+    rates, false = np.asarray(curves).transpose(1, 0, 2)
+    roc = _mean_curve(grid, rates, bootstrap, cohort.n_patients)
+    for fpr in FPRS:
+        if fpr * n_negative >= 1.0:  # below one false positive a rate is not measurable
+            at = int(np.argmin(np.abs(grid - fpr)))
+            point = roc.iloc[at]
+            measures["tpr_at_fpr"][f"{fpr:g}"] = {
+                "tpr": float(point["y"]),
+                "low": float(point["low"]),
+                "high": float(point["high"]),
+                "n_false_positives": int(false[:, at].sum()),
+                "ppv": {f"{p:g}": _predictive_value(point["y"], fpr, p) for p in PREVALENCES},
+            }
+    return measures, roc
+
+
+def _mean_curve(
+    grid: Floats, rates: Floats, bootstrap: _Bootstrap, n_patients: int
+) -> pd.DataFrame:
+    """Mean curve over targets, with its pointwise band up to a false positive rate of 10 %."""
+    n = len(rates)
+    mean = rates.mean(axis=0)
+    low, high = np.full((2, len(grid)), np.nan)
+    for i in range(len(bootstrap.fprs)):
+        patients = float(np.var(bootstrap.total[:, i] / n, ddof=1))
+        variance = two_way(patients, rates[:, i].tolist(), float(bootstrap.within[i] / n))
+        band = share_interval(float(mean[i]), float(np.sqrt(variance)), n_patients)
+        low[i], high[i] = band.low, band.high
+    return pd.DataFrame({"x": grid, "y": mean, "low": low, "high": high})
+
+
+def _patient_weights(n_patients: int, seed: int) -> NDArray[np.float32]:
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(n_patients, np.full(n_patients, 1.0 / n_patients), size=_N_BOOTSTRAP)
+    return np.ascontiguousarray(drawn.T, dtype=np.float32)
+
+
+def _predictive_value(tpr: float, fpr: float, prevalence: float) -> float:
+    """Share of true members among those that the attack names, at a prevalence of members."""
+    hit, alarm = tpr * prevalence, fpr * (1.0 - prevalence)
+    return float(hit / (hit + alarm))
+
+
+def _balanced_accuracy(o: Ordered) -> float:
+    """Calling the better half of the records members; .5 by chance, no threshold is tuned."""
+    step = int(np.searchsorted(o.ends, len(o.rows) // 2, side="left"))
+    if step == 0:
+        return 0.5
+    tpr, fpr = o.true[step - 1] / o.n_true, o.false[step - 1] / o.n_false
+    return float(0.5 * (tpr + 1.0 - fpr))

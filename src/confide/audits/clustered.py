@@ -1,0 +1,183 @@
+"""Means over models of per-model statistics, with errors for patients and models together.
+
+Records of one patient are not independent, and models trained by one recipe differ.  The error of
+a mean over models of a statistic of patients is the two-way clustered one: V = V_patients +
+V_models - V_both (Cameron, Gelbach and Miller, J. Bus. Econ. Stat. 29 (2011) 238-249), never less
+than V_patients.  For the area under the ROC curve V_patients is Obuchowski's clustered DeLong
+variance (Biometrics 53 (1997) 567-578), carried from one model to the mean over models.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import betaincinv
+
+Floats = NDArray[np.float64]
+LEVEL = 0.95
+Z = 1.959963984540054
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """An estimate with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass
+class MeanOverModels:
+    """Adds up a statistic model by model; see the module for the error of the mean.
+
+    `add` takes the value of a model and the influence of each patient on it (n_patients,), which
+    sums to zero and whose squares sum to the variance over patients.
+    """
+
+    n_patients: int
+    values: list[float] = field(default_factory=list)
+    _within: float = 0.0
+    _influence: Floats | None = None
+
+    def add(self, value: float, influence: Floats) -> None:
+        """Add one model."""
+        if not np.isfinite(value):
+            return  # a model without both classes says nothing
+        self.values.append(value)
+        self._within += float(influence @ influence)
+        self._influence = influence if self._influence is None else self._influence + influence
+
+    @property
+    def mean(self) -> float:
+        """Mean over models, NaN without any."""
+        return float(np.mean(self.values)) if self.values else float("nan")
+
+    def se(self) -> float:
+        """Standard error of the mean over patients and models."""
+        n = len(self.values)
+        if n == 0 or self._influence is None:
+            return float("nan")
+        correction = self.n_patients / max(self.n_patients - 1, 1)
+        patients = float(self._influence @ self._influence) / n**2 * correction
+        return float(np.sqrt(two_way(patients, self.values, self._within / n)))
+
+    def interval(self) -> Interval:
+        """95 % interval on the logit scale, which keeps it in (0, 1)."""
+        return logit_interval(self.mean, self.se(), self.n_patients)
+
+
+def two_way(patients: float, values: list[float], within: float) -> float:
+    """Variance of a mean over models: `patients` + (between models - within a model) / n."""
+    n = len(values)
+    between = float(np.var(values, ddof=1)) if n > 1 else 0.0
+    return patients + max(0.0, (between - within) / n)
+
+
+def logit_interval(value: float, se: float, n: int) -> Interval:
+    """95 % interval of a share or area from its standard error."""
+    if not np.isfinite(value) or not np.isfinite(se):
+        return Interval(value=value, low=float("nan"), high=float("nan"))
+    if not 0.0 < value < 1.0 or se == 0.0:
+        return share_interval(value, 0.0, n)
+    logit, scale = np.log(value / (1 - value)), se / (value * (1 - value))
+    low, high = logit - Z * scale, logit + Z * scale
+    return Interval(
+        value=value, low=float(1 / (1 + np.exp(-low))), high=float(1 / (1 + np.exp(-high)))
+    )
+
+
+def share_interval(value: float, se: float, n: int) -> Interval:
+    """95 % interval of a share: Clopper and Pearson's with the effective number of patients.
+
+    The effective number is value (1 - value) / se^2, and `n` where the share is 0 or 1 (Korn and
+    Graubard, Survey Methodology 24 (1998) 193-201).
+    """
+    if not np.isfinite(value):
+        return Interval(value=value, low=float("nan"), high=float("nan"))
+    effective = value * (1 - value) / se**2 if se > 0 and 0 < value < 1 else float(n)
+    low, high = clopper_pearson(value * effective, effective)
+    return Interval(value=value, low=low, high=high)
+
+
+def clopper_pearson(successes: float, trials: float) -> tuple[float, float]:
+    """Exact 95 % limits of a binomial share; the numbers may be fractions.
+
+    >>> low, high = clopper_pearson(0, 10)
+    >>> low, round(high, 4)
+    (0.0, 0.3085)
+    """
+    tail = (1 - LEVEL) / 2
+    failures = trials - successes
+    low = float(betaincinv(successes, failures + 1, tail)) if successes > 0 else 0.0
+    high = float(betaincinv(successes + 1, failures, 1 - tail)) if failures > 0 else 1.0
+    return low, high
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ordered:
+    """Records of one model in falling order of score; ties form one step.
+
+    Attributes
+    ----------
+    rows : (n,) the records, highest score first, unknown scores left out
+    positive : (n,) bool in that order
+    ends : (n_steps,) last place of each run of equal scores
+    false, true : (n_steps,) negatives and positives down to the end of each step
+    """
+
+    rows: NDArray[np.intp]
+    positive: NDArray[np.bool_]
+    ends: NDArray[np.intp]
+    false: NDArray[np.int64]
+    true: NDArray[np.int64]
+
+    @property
+    def n_false(self) -> int:
+        """All negatives."""
+        return int(self.false[-1]) if len(self.false) else 0
+
+    @property
+    def n_true(self) -> int:
+        """All positives."""
+        return int(self.true[-1]) if len(self.true) else 0
+
+
+def ordered(scores: Floats, positive: NDArray[np.bool_]) -> Ordered:
+    """Sort the records of one model: (n_records,) scores and truths."""
+    rows = np.argsort(-scores)
+    n_known = len(scores) - int(np.isnan(scores).sum())
+    rows = rows[:n_known]  # NaN sorts last
+    held, value = positive[rows], scores[rows]
+    ends = np.flatnonzero(np.append(value[1:] != value[:-1], True)) if n_known else rows[:0]
+    true = np.cumsum(held, dtype=np.int64)[ends]
+    return Ordered(rows=rows, positive=held, ends=ends, true=true, false=ends + 1 - true)
+
+
+def auc_influence(
+    o: Ordered, patient_index: NDArray[np.intp], n_patients: int
+) -> tuple[float, Floats]:
+    """Area under the ROC curve of one model and each patient's influence on it.
+
+    Returns the area (NaN without both classes) and (n_patients,) influences.
+    """
+    n_true, n_false = o.n_true, o.n_false
+    if n_true == 0 or n_false == 0:
+        return float("nan"), np.zeros(n_patients)
+    true_before = np.concatenate([[0], o.true[:-1]])
+    false_before = np.concatenate([[0], o.false[:-1]])
+    # Share of the other class that a record of this step beats (or is beaten by), ties half.
+    beats = 1.0 - 0.5 * (false_before + o.false) / n_false
+    beaten = 0.5 * (true_before + o.true) / n_true
+    auc = float(((o.true - true_before) * beats).sum() / n_true)
+    lengths = np.diff(np.concatenate([[-1], o.ends]))
+    place = np.repeat(np.stack([(beaten - auc) / n_false, (beats - auc) / n_true]), lengths, axis=1)
+    weight = np.where(o.positive, place[1], place[0])
+    return auc, sum_by_patient(weight, patient_index[o.rows], n_patients)
+
+
+def sum_by_patient(values: Floats, patient_index: NDArray[np.intp], n_patients: int) -> Floats:
+    """Sum of the values of each patient's records: (n_records,) -> (n_patients,)."""
+    return np.bincount(patient_index, weights=values, minlength=n_patients).astype(np.float64)

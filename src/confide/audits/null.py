@@ -1,0 +1,113 @@
+"""What chance alone would show: survival curves of patient risk without any leak."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from confide.audits.mann_whitney import survival
+from confide.cohort import Cohort
+
+Floats = NDArray[np.float64]
+_CHUNK_ELEMENTS = 20_000_000
+
+
+def joint_survival(n_in: NDArray[np.int64], n_out: NDArray[np.int64], thresholds: Floats) -> Floats:
+    """Expected share of patients with joint area >= each threshold by chance, exact.
+
+    `n_in`, `n_out` (n_patients,) models with and without each patient; returns
+    (n_thresholds,).  Ties between signals would make the true share smaller.
+    """
+    total = np.zeros(len(thresholds))
+    sides, counts = np.unique(np.stack([n_in, n_out], axis=1), axis=0, return_counts=True)
+    for (a, b), count in zip(sides, counts, strict=True):
+        # The smallest U whose area reaches the threshold; the nudge undoes rounding of a ratio.
+        u = np.ceil(thresholds * a * b - 1e-9).astype(np.int64)
+        total += count * survival(int(a), int(b), u)
+    return total / len(n_in)
+
+
+def max_survival(
+    signal: Floats,
+    membership: NDArray[np.bool_],
+    cohort: Cohort,
+    thresholds: Floats,
+    *,
+    n_permutations: int = 1000,
+    seed: int = 0,
+) -> Floats:
+    """Expected share of patients with max area >= each threshold by chance.
+
+    The patient's membership column is redrawn (same number of models in) and the area of each of
+    the patient's records computed again from the same signals, so the correlation between the
+    records of a patient is kept.  One matrix product a chunk: permuted masks times ranks.
+
+    Parameters
+    ----------
+    signal : (n_models, n_records)
+    membership : (n_models, n_patients) bool
+    thresholds : (n_thresholds,)
+
+    Returns
+    -------
+    (n_thresholds,) mean over patients and permutations
+    """
+    rng = np.random.default_rng(seed)
+    n_models = len(signal)
+    counts = membership.sum(axis=0)
+    by_patient = np.argsort(cohort.patient_index, kind="stable")
+    sizes = cohort.records_per_patient
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    survived = np.zeros(len(thresholds))
+    step = max(1, _CHUNK_ELEMENTS // n_permutations)
+    for n_in in np.unique(counts):
+        if not 0 < n_in < n_models:
+            continue
+        masks = _random_masks(rng, n_permutations, n_models, int(n_in))
+        least = n_in * (n_in + 1) / 2.0
+        pairs = float(n_in * (n_models - n_in))
+        patients = np.flatnonzero(counts == n_in)
+        for group in _split(patients, sizes[patients], step):
+            rows = np.concatenate([by_patient[starts[p] : starts[p + 1]] for p in group])
+            ranks = _ranks(signal[:, rows])
+            area = (masks @ ranks - least) / pairs
+            segments = np.concatenate([[0], np.cumsum(sizes[group])[:-1]])
+            best = np.fmax.reduceat(area, segments, axis=1).ravel()
+            best = np.sort(best[~np.isnan(best)])
+            # float32 products of half-integers below 2**23 are exact; the division is not.
+            survived += len(best) - np.searchsorted(best, thresholds - 1e-6, side="left")
+    return survived / (n_permutations * cohort.n_patients)
+
+
+def _split(
+    patients: NDArray[np.intp], sizes: NDArray[np.int64], step: int
+) -> list[NDArray[np.intp]]:
+    """Groups of patients with about `step` records each."""
+    group = np.cumsum(sizes) // step
+    return np.split(patients, np.flatnonzero(np.diff(group)) + 1) if len(patients) else []
+
+
+def _random_masks(
+    rng: np.random.Generator, n_permutations: int, n_models: int, n_in: int
+) -> NDArray[np.float32]:
+    order = np.argsort(rng.random((n_permutations, n_models), dtype=np.float32), axis=1)
+    masks = np.zeros((n_permutations, n_models), dtype=np.float32)
+    np.put_along_axis(masks, order[:, :n_in], 1.0, axis=1)
+    return masks
+
+
+def _ranks(signal: Floats) -> NDArray[np.float32]:
+    """Ranks over models, ties averaged: (n_models, n) -> float32; NaN columns stay NaN."""
+    columns = np.ascontiguousarray(signal.T)
+    order = np.argsort(columns, axis=1)
+    ordered = np.take_along_axis(columns, order, axis=1)
+    place = np.broadcast_to(np.arange(1, len(signal) + 1, dtype=np.float32), columns.shape)
+    if (ordered[:, 1:] == ordered[:, :-1]).any():
+        from scipy.stats import rankdata
+
+        ranks = rankdata(columns, axis=1).astype(np.float32)
+    else:
+        ranks = np.empty(columns.shape, dtype=np.float32)
+        np.put_along_axis(ranks, order, place, axis=1)
+    ranks[np.isnan(columns).any(axis=1)] = np.nan
+    return np.ascontiguousarray(ranks.T)

@@ -1,0 +1,154 @@
+"""Risk of records and patients over models, with exact nulls.
+
+Two statistics of a patient, always both.  `joint` adds up the patient's standardised signals in
+each model and takes the area over models: it finds a leak that is spread over the records.  `max`
+is the largest area of the patient's records, the published one (Knolle et al., Nature 2026): it
+finds one leaking record among several.  The list of patients uses both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from confide import _check
+from confide.audits.clustered import sum_by_patient
+from confide.audits.mann_whitney import RowAuc, row_auc, survival
+from confide.audits.multiple import benjamini_hochberg
+from confide.cohort import Cohort
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatientRisk:
+    """Risk of every patient; all arrays are (n_patients,).
+
+    Attributes
+    ----------
+    joint, maximum : areas over models
+    se : DeLong standard error of `joint`
+    p_joint, p_max : exact one-sided p-values against "the patient's membership has no effect"
+    p_value : of the two together
+    q_value : Benjamini-Hochberg over patients
+    at_risk : q_value <= fdr
+    n_in, n_out : models with and without the patient
+    """
+
+    joint: Floats
+    maximum: Floats
+    se: Floats
+    p_joint: Floats
+    p_max: Floats
+    p_value: Floats
+    q_value: Floats
+    at_risk: NDArray[np.bool_]
+    n_in: NDArray[np.int64]
+    n_out: NDArray[np.int64]
+
+
+def patient_risk(
+    signal: Floats, membership: NDArray[np.bool_], cohort: Cohort, *, fdr: float = 0.05
+) -> tuple[RowAuc, PatientRisk]:
+    """Risk of the records and of the patients of a cohort.
+
+    Parameters
+    ----------
+    signal : (n_models, n_records) one number a record, NaN for a record without a known label
+    membership : (n_models, n_patients) bool
+    cohort : whose records they are
+    fdr : false discovery rate of the list of patients at risk
+
+    Returns
+    -------
+    areas of the records, risk of the patients
+
+    Notes
+    -----
+    Given everything else, the membership column of a patient is exchangeable over models when the
+    patient's outputs do not depend on it.  `joint` is computed from values in which membership had
+    no part, so its Mann-Whitney p-value is exact.  k times the p-value of the best of k records
+    is valid for `max` whatever the correlation between records.  With one record both are the
+    same test; else p = min(1, 2 min(p_joint, p_max)).
+    """
+    _check.in_range(0, 1, fdr=fdr)
+    records = row_auc(signal, cohort.expand(membership))
+    joint = row_auc(joint_signal(signal, cohort), membership)
+    known = sum_by_patient(
+        (~np.isnan(records.auc)).astype(np.float64), cohort.patient_index, cohort.n_patients
+    )
+    none = known == 0
+    p_joint = np.where(none, 1.0, joint.p_value())
+    best_p = np.ones(cohort.n_patients)
+    np.minimum.at(best_p, cohort.patient_index, records.p_value())
+    p_max = np.minimum(1.0, known * best_p)
+    p_max[none] = 1.0
+    p_value = combined_p(p_joint, p_max, known)
+    q_value = benjamini_hochberg(p_value)
+    return records, PatientRisk(
+        joint=np.where(none, np.nan, joint.auc),
+        maximum=segment_max(records.auc, cohort),
+        se=np.where(none, np.nan, joint.se),
+        p_joint=p_joint,
+        p_max=p_max,
+        p_value=p_value,
+        q_value=q_value,
+        at_risk=q_value <= fdr,
+        n_in=joint.n_in,
+        n_out=joint.n_out,
+    )
+
+
+def combined_p(p_joint: Floats, p_max: Floats, n_records: Floats) -> Floats:
+    """The p-value of the two tests together: Bonferroni, or the one test with one record."""
+    return np.where(n_records <= 1, p_joint, np.minimum(1.0, 2.0 * np.minimum(p_joint, p_max)))
+
+
+def joint_signal(signal: Floats, cohort: Cohort) -> Floats:
+    """Sum over a patient's records of signals standardised over models: (n_models, n_patients).
+
+    Mean and deviation are over all models whatever their membership, so the sum treats models
+    alike; a record whose signal is constant or unknown adds nothing.
+    """
+    result = np.empty((len(signal), cohort.n_patients))
+    mean = signal.mean(axis=0)
+    deviation = signal.std(axis=0)
+    usable = deviation > 1e-12 * (np.abs(mean) + 1.0)
+    scale = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=usable)
+    centre = np.where(usable, mean, 0.0)
+    for model, row in enumerate(signal):
+        standard = np.where(usable, (row - centre) * scale, 0.0)
+        result[model] = sum_by_patient(standard, cohort.patient_index, cohort.n_patients)
+    return result
+
+
+def segment_max(values: Floats, cohort: Cohort) -> Floats:
+    """Largest value of each patient's records: (n_records,) -> (n_patients,), NaN if none."""
+    best = np.full(cohort.n_patients, -np.inf)
+    np.fmax.at(best, cohort.patient_index, values)
+    return np.where(np.isinf(best), np.nan, best)
+
+
+def smallest_detectable_auc(
+    n_in: NDArray[np.int64],
+    n_out: NDArray[np.int64],
+    n_records: NDArray[np.int64],
+    *,
+    fdr: float = 0.05,
+) -> tuple[float | None, int]:
+    """What the number of models allows: (smallest listable area, patients needed).
+
+    The smallest area at which the median patient, alone, would be on the list at this `fdr`; None
+    if even perfect separation would not be.  The second number says how many patients with
+    perfect separation it takes for any to be listed (1 where one is enough).
+    """
+    n_patients = len(n_in)
+    side_in, side_out = int(np.median(n_in)), int(np.median(n_out))
+    pairs = side_in * side_out
+    tests = 1 if np.median(n_records) <= 1 else 2
+    tail = survival(side_in, side_out, np.arange(pairs + 1))
+    needed = int(np.ceil(tests * float(tail[-1]) * n_patients / fdr - 1e-9))
+    enough = np.flatnonzero(tests * tail <= fdr / n_patients)
+    return (float(enough[0] / pairs) if len(enough) else None), max(needed, 1)

@@ -1,0 +1,72 @@
+"""The verdict of an audit in plain words, and nothing that the numbers do not carry."""
+
+from __future__ import annotations
+
+from typing import Any
+
+CONTROL_PASSES_AT = 0.8
+_NAMES = {
+    "lira": "LiRA",
+    "lira_offline": "offline LiRA",
+    "rmia": "RMIA",
+    "rmia_offline": "offline RMIA",
+    "loss": "the loss threshold",
+}
+
+
+def verdict(summary: dict[str, Any]) -> dict[str, str]:
+    """Status and text from a summary's counts.
+
+    Statuses: "at_risk" (patients are listed), "detectable" (none is listed, but an attack tells
+    members from non-members better than chance), "none_found" (neither, and the positive control
+    was found), "not_established" (neither, and the audit could not have found it).
+    """
+    patients = summary["patients"]
+    seen = [
+        f"{_NAMES.get(name, name)} (AUC {m['auc']:.3f}, 95 % interval {m['auc_low']:.3f} to "
+        f"{m['auc_high']:.3f})"
+        for name, m in summary["attacks"].items()
+        if m["auc_low"] > 0.5  # False for NaN
+    ]
+    n, total = patients["n_at_risk"], summary["n_patients"]
+    overall = (
+        f"Over all records, members are told from non-members better than chance by "
+        f"{' and by '.join(seen)}."
+        if seen
+        else "Over all records, no attack that was run tells members from non-members better than "
+        "chance."
+    )
+    if n:
+        text = (
+            f"{n:,} of {total:,} patients are listed as at risk: whether they were in the training "
+            f"data can be told from what models of this recipe say about their records. About "
+            f"{patients['fdr']:.0%} of such a list are expected to be false. {overall}"
+        )
+        return {"status": "at_risk", "text": text}
+    if seen:
+        text = f"No single patient is listed as at risk, but membership leaks. {overall}"
+        return {"status": "detectable", "text": f"{text} {_resolution(patients)}"}
+    control = patients["control"]
+    able = control["found"] >= CONTROL_PASSES_AT * control["planted"]
+    if able and patients["smallest_detectable_auc"] is not None:
+        text = f"No patient is listed as at risk. {overall} {_resolution(patients)}"
+        return {"status": "none_found", "text": text}
+    text = (
+        f"Nothing was found, but this audit could hardly have found it: of {control['planted']} "
+        f"planted patients with an AUC of {control['auc']:g} it lists {control['found']}. "
+        f"{_resolution(patients)} More models are needed before anything can be said."
+    )
+    return {"status": "not_established", "text": text}
+
+
+def _resolution(patients: dict[str, Any]) -> str:
+    smallest = patients["smallest_detectable_auc"]
+    if smallest is None:
+        return (
+            "With this number of models no patient alone can be listed, even one given away "
+            f"completely; it takes {patients['n_perfect_needed']:,} such patients."
+        )
+    return (
+        f"With this number of models a patient alone can be listed from an AUC of {smallest:.3f} "
+        "upwards; smaller leaks of single patients stay unseen."
+    )

@@ -1,0 +1,57 @@
+"""The command line: parse, build settings, call, show.  No logic lives here.
+
+Exit codes: 0 finished, whatever was found; 1 a guard tripped; 2 bad usage or bad input.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from confide.cli import audit, data
+from confide.cli.demo import demo
+
+app = typer.Typer(
+    name="confide",
+    help="Patient confidentiality in medical AI: audit what a model gives away about the patients "
+    "it was trained on.",
+    epilog="Start with: confide demo",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # a traceback with local values could show patients' data
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(data.app, name="data")
+app.add_typer(audit.app, name="audit")
+app.command(name="demo")(demo)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from confide import __version__
+
+        typer.echo(f"confide {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point: errors of this package become one line on stderr and an exit code."""
+    from confide.errors import ConfideError, GuardError
+
+    os.umask(0o077)  # what an audit writes tells who was in a training set
+    try:
+        app()
+    except ConfideError as error:
+        sys.stderr.write(f"Error: {error}\n")
+        sys.exit(1 if isinstance(error, GuardError) else 2)

@@ -1,0 +1,64 @@
+"""``confide data``: the data sets known, and what a cohort holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from confide.cli.show import Json, as_json
+
+if TYPE_CHECKING:
+    from confide.datasets import Data
+
+app = typer.Typer(help="Data sets known, and what a cohort holds.", no_args_is_help=True)
+
+
+@app.command("list", epilog="Example: confide data list")
+def list_sources(json: Json = False) -> None:
+    """List the data sources that a configuration can name."""
+    from confide.datasets import KNOWN
+
+    known = {name: source.description for name, source in KNOWN.items()}
+    if json:
+        as_json(known)
+        return
+    width = max(map(len, known))
+    for name, description in known.items():
+        typer.echo(f"{name:<{width}}  {description}")
+
+
+@app.command(epilog="Example: confide data describe embedded")
+def describe(
+    what: Annotated[
+        str, typer.Argument(metavar="NAME|CONFIG", help="embedded, phantom, or a YAML file.")
+    ],
+    json: Json = False,
+) -> None:
+    """Describe a cohort: records, patients, labels, groups, gaps and duplicates."""
+    from confide.datasets import describe as describe_data
+
+    found = describe_data(_load(what))
+    if json:
+        as_json(found)
+        return
+    from rich.console import Console
+
+    from confide.reports.cohort import renderables
+
+    console = Console(highlight=False)
+    for part in renderables(found, title=what):
+        console.print(part)
+
+
+def _load(what: str) -> Data:
+    from confide import config
+    from confide.datasets import KNOWN
+
+    path = Path(what)
+    if what in KNOWN and not path.is_file():
+        raw: dict[str, Any] = {"data": {"name": what}}
+        return config.parse(raw, f"data source {what!r}").data.load()
+    settings, folder = config.load(path)
+    return settings.data.load(folder)

@@ -1,0 +1,197 @@
+"""Columns of a table -> a matrix of numbers that a network can train on."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from confide._tables import coded, require_columns, text
+from confide.errors import TableError
+
+MAX_CATEGORIES = 32
+NEARLY_ALL = 0.95
+_HUGE = 1e30  # squares and ratios of such numbers leave the range of float32
+
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_ID_WORDS = {"id", "ids", "nbr", "mrn", "uid", "uuid", "guid", "ssn", "empi", "identifier"}
+_ID_OWNERS = "patient|subject|person|case|record|encounter|admission|hadm|visit|stay|study|image"
+_ID_WORD = re.compile(rf"({_ID_OWNERS})(id|nr|no|nbr|number)")
+_NUMBERS = {"boolean", "integer", "floating", "mixed-integer-float", "decimal"}
+_TEXT = {"string", "categorical", "empty", "mixed-integer"}
+
+Feature = tuple[str, NDArray[np.float32]]
+
+
+def looks_like_identifier(column: pd.Series[Any], name: str) -> bool:
+    """Whether a column seems to name records or patients rather than to describe them.
+
+    So it is when a word of its name is id, nbr, mrn, uuid or the like ("encounter_id",
+    "patientId", "subjectid"), or when it holds text or whole numbers of which nearly all (95 %)
+    differ.  Fractions are measurements, and may well all differ.
+    """
+    words = [word.lower() for word in _WORDS.findall(name)]
+    if any(word in _ID_WORDS or _ID_WORD.fullmatch(word) for word in words):
+        return True
+    known = column.dropna()
+    if pd.api.types.is_float_dtype(known) and (known != np.floor(known)).any():
+        return False
+    return len(known) > 1 and known.nunique() >= NEARLY_ALL * len(known)
+
+
+def default_features(
+    frame: pd.DataFrame, taken: Collection[str]
+) -> tuple[list[str], tuple[str, ...]]:
+    """Columns to train on when none are named, and notes on those left out.
+
+    `taken` are columns with another use (patient, label, groups ...), which are no features.
+    """
+    rest = [name for name in frame.columns if name not in taken]
+    other = [name for name in rest if _kind(frame[name]) not in _NUMBERS | _TEXT]
+    ids = [
+        name for name in rest if name not in other and looks_like_identifier(frame[name], str(name))
+    ]
+    notes = []
+    if ids:
+        notes.append(
+            f"Left out, because they look like identifiers: {', '.join(ids)}; name them under "
+            "`features` to train on them."
+        )
+    if other:
+        notes.append(f"Left out, because they are neither numbers nor text: {', '.join(other)}.")
+    return [name for name in rest if name not in ids and name not in other], tuple(notes)
+
+
+def feature_matrix(
+    frame: pd.DataFrame, columns: Sequence[str], pool: NDArray[np.bool_]
+) -> tuple[NDArray[np.float32], tuple[str, ...], tuple[str, ...]]:
+    """Encode columns; all that is estimated is estimated from the training pool alone.
+
+    Numbers are standardised by the mean and standard deviation of the pool; a missing one becomes
+    the mean and is flagged by a 0/1 feature "<name> is missing".  Text becomes a 0/1 feature
+    "<name>=<value>" for each of at most 32 categories; with more, the rarest share
+    "<name>=(other)".  Categories that the pool does not have are (other) too, or no category
+    where there is no such feature.  Features that are constant over the pool are dropped.
+
+    Parameters
+    ----------
+    frame : one row per record
+    columns : names of the columns to encode
+    pool : (n_records,) bool, the records to estimate from
+
+    Returns
+    -------
+    matrix : (n_records, n_features) float32
+    names : (n_features,)
+    notes : what was dropped, pooled or looks wrong, one sentence each
+
+    Raises
+    ------
+    TableError : a column is absent, has a number beyond 1e30 (names the row), is neither number
+        nor text, or no column is left
+    """
+    require_columns(frame, columns)
+    notes: list[str] = []
+    features: list[Feature] = []
+    constant: list[str] = []
+    for name in columns:
+        kept = [one for one in _encoded(frame[name], name, pool, notes) if np.ptp(one[1][pool])]
+        features += kept
+        if not kept:
+            constant.append(name)
+    if constant:
+        notes.append(f"Left out, because constant over the training pool: {', '.join(constant)}.")
+    if not features:
+        raise TableError("No feature is left to train on; name columns that vary.")
+    matrix = np.empty((len(frame), len(features)), dtype=np.float32)
+    for i, (_, values) in enumerate(features):
+        matrix[:, i] = values
+    return matrix, tuple(name for name, _ in features), tuple(notes)
+
+
+def _kind(column: pd.Series[Any]) -> str:
+    if pd.api.types.is_bool_dtype(column):
+        return "boolean"
+    return str(pd.api.types.infer_dtype(column, skipna=True))
+
+
+def _encoded(
+    column: pd.Series[Any], name: str, pool: NDArray[np.bool_], notes: list[str]
+) -> list[Feature]:
+    kind = _kind(column)
+    if kind in _NUMBERS:
+        numbers = pd.to_numeric(column).to_numpy(np.float64, na_value=np.nan)
+        return _standardised(numbers, name, pool)
+    if kind not in _TEXT:
+        raise TableError(f"Feature {name!r} holds values of kind {kind}; expected numbers or text.")
+    return _one_hot(column, name, pool, notes)
+
+
+def _standardised(
+    numbers: NDArray[np.float64], name: str, pool: NDArray[np.bool_]
+) -> list[Feature]:
+    _refuse_huge(numbers, numbers, name)
+    missing = np.isnan(numbers)
+    flag = (f"{name} is missing", missing.astype(np.float32))
+    known = numbers[pool & ~missing]
+    if not known.size or known.min() == known.max():
+        return [flag]
+    # Exactly rounded sums: the same features, and fingerprint, on every machine.
+    mean = math.fsum(known) / known.size
+    sd = math.sqrt(math.fsum((known - mean) ** 2) / known.size)
+    scaled = np.where(missing, 0.0, (numbers - mean) / sd)
+    _refuse_huge(scaled, numbers, name)
+    return [(name, scaled.astype(np.float32)), flag]
+
+
+def _refuse_huge(checked: NDArray[np.float64], numbers: NDArray[np.float64], name: str) -> None:
+    huge = np.abs(checked) > _HUGE
+    if huge.any():
+        row = int(np.argmax(huge))
+        raise TableError(
+            f"Feature {name!r} in row {row} is {numbers[row]:g}, too far from the others to be "
+            "trained on; correct it or leave it blank."
+        )
+
+
+def _one_hot(
+    column: pd.Series[Any], name: str, pool: NDArray[np.bool_], notes: list[str]
+) -> list[Feature]:
+    codes, values = coded(column, name)
+    _note_numbers(codes, values, name, notes)
+    count = np.bincount(codes[pool & (codes >= 0)], minlength=len(values))
+    seen = np.flatnonzero(count)
+    kept = seen
+    if len(seen) > MAX_CATEGORIES:
+        # Stable: of equally frequent categories the first by alphabet are kept.
+        kept = np.sort(seen[np.argsort(-count[seen], kind="stable")][: MAX_CATEGORIES - 1])
+        notes.append(
+            f"{name} has {len(seen)} categories; all but the {len(kept)} most frequent are "
+            f"pooled into {name}=(other)."
+        )
+    features = [
+        (f"{name}={text(values[value])}", (codes == value).astype(np.float32)) for value in kept
+    ]
+    if len(kept) < len(seen):
+        other = (codes >= 0) & ~np.isin(codes, kept)
+        features.append((f"{name}=(other)", other.astype(np.float32)))
+    return [*features, (f"{name} is missing", (codes < 0).astype(np.float32))]
+
+
+def _note_numbers(
+    codes: NDArray[np.intp], values: Sequence[Any], name: str, notes: list[str]
+) -> None:
+    """Say so when a few words make text of a column of numbers."""
+    word = pd.to_numeric(pd.Series(values, dtype=object), errors="coerce").isna().to_numpy()
+    is_word = np.append(word, False)[codes]  # code -1, a missing value, is none
+    if is_word.any() and is_word.sum() <= (1 - NEARLY_ALL) * (codes >= 0).sum():
+        row = int(is_word.argmax())
+        notes.append(
+            f"{name} is taken as text, because not all of it is numbers: row {row} holds "
+            f"{values[codes[row]]!r}."
+        )

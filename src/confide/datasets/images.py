@@ -1,0 +1,103 @@
+"""Any images: a table and a folder of PNG or JPEG files, or an array."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from confide._tables import read_table, require_columns
+from confide.cohort import Cohort
+from confide.datasets.base import ByColumn, ByFraction, Data, Source, naming
+from confide.datasets.pixels import Channels, read_array, read_files
+from confide.errors import ImageError, MissingFileError
+
+Side = Annotated[int, Field(ge=1, le=4096)]
+
+
+class Images(Source):
+    """A table with one row per image, and the images in a folder or in an array.
+
+    Parameters
+    ----------
+    path : the table, CSV or Parquet
+    image : column of the file names, relative to the folder
+    images : folder of PNG or JPEG files; the folder of the table by default
+    array : an .npz file with all images in the order of the table, instead of files
+    array_key : name of the array in it; the first by default
+    patient, label, groups, record, test : as in :class:`confide.datasets.Table`
+    size : height and width that images are resized to
+    channels : 1 (grey), 3 (RGB), or "auto": grey if no image has colour
+    """
+
+    description: ClassVar[str] = "any images: a table and PNG or JPEG files, or an .npz array"
+
+    name: Literal["images"] = "images"
+    path: Path
+    image: str = "image"
+    images: Path | None = None
+    array: Path | None = None
+    array_key: str | None = None
+    patient: str
+    label: str | tuple[str, ...]
+    groups: tuple[str, ...] | dict[str, list[float]] = ()
+    record: str | None = None
+    test: ByFraction | ByColumn = ByFraction()
+    size: tuple[Side, Side] = (64, 64)
+    channels: Channels = "auto"
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if self.array is not None and {"image", "images"} & self.model_fields_set:
+            raise ValueError("images come from `array` or from files (`image`, `images`), not both")
+        if self.array is None and self.array_key is not None:
+            raise ValueError("`array_key` names an array in `array`, which is not given")
+        return self
+
+    def load(self, folder: Path = Path()) -> Data:
+        """See :meth:`Source.load`."""
+        path = folder / self.path
+        frame = read_table(path)
+        with naming(path):
+            cohort = Cohort.from_frame(
+                frame,
+                patient=self.patient,
+                label=self.label,
+                record=self.record,
+                groups=self.groups,
+            )
+            test = self.test.mask(cohort, frame)
+            inputs, notes = self._pixels(folder, path, frame)
+            return Data(cohort=cohort, inputs=inputs, test=test, notes=notes)
+
+    def _pixels(
+        self, folder: Path, path: Path, frame: pd.DataFrame
+    ) -> tuple[NDArray[Any], tuple[str, ...]]:
+        if self.array is not None:
+            return read_array(
+                folder / self.array, self.array_key, len(frame), self.size, self.channels
+            )
+        require_columns(frame, [self.image])
+        place = path.parent if self.images is None else folder / self.images
+        if not place.is_dir():
+            raise MissingFileError(f"There is no folder of images {place}; check the path.")
+        files = [_inside(place.resolve(), name, row) for row, name in enumerate(frame[self.image])]
+        return read_files(files, self.size, self.channels)
+
+
+def _inside(folder: Path, name: object, row: int) -> Path:
+    """The file of a name from a table, which must not lead out of the (resolved) folder."""
+    if not isinstance(name, str) or "\0" in name:
+        raise ImageError(f"Row {row} has {name!r} for a file name; give each image its file.")
+    try:
+        inside = (folder / name).resolve().is_relative_to(folder)
+    except RuntimeError:  # a circle of symbolic links
+        inside = False
+    if not inside:
+        raise ImageError(
+            f"Row {row}: the file {name!r} is outside the folder {folder}; move the image into it."
+        )
+    return folder / name

@@ -1,0 +1,86 @@
+"""Any table: CSV or Parquet, one row per record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+import pandas as pd
+
+from confide._tables import read_table, require_columns
+from confide.cohort import Cohort
+from confide.datasets.base import ByColumn, ByFraction, Data, Source, naming
+from confide.datasets.features import default_features, feature_matrix
+
+
+class Table(Source):
+    """A CSV or Parquet file with one row per record.
+
+    Parameters
+    ----------
+    path : the file
+    patient : column of the patient ids
+    label : column of classes, or a list of columns of 1, 0 and missing (multilabel)
+    features : columns to train on; by default every column without another use that does not
+        look like an identifier (see :func:`confide.datasets.features.looks_like_identifier`)
+    groups : columns of groups, or {column: edges} to cut a number into bands
+    record : column of the record ids; row numbers by default
+    test : which patients are held out
+    """
+
+    description: ClassVar[str] = "any table: CSV or Parquet, one row per record"
+
+    name: Literal["table"] = "table"
+    path: Path
+    patient: str
+    label: str | tuple[str, ...]
+    features: tuple[str, ...] | None = None
+    groups: tuple[str, ...] | dict[str, list[float]] = ()
+    record: str | None = None
+    test: ByFraction | ByColumn = ByFraction()
+
+    def load(self, folder: Path = Path()) -> Data:
+        """See :meth:`Source.load`."""
+        path = folder / self.path
+        frame = read_table(path)
+        with naming(path):
+            cohort = Cohort.from_frame(
+                frame,
+                patient=self.patient,
+                label=self.label,
+                record=self.record,
+                groups=self.groups,
+            )
+            test = self.test.mask(cohort, frame)
+            columns, left_out = self._features(frame)
+            inputs, names, notes = feature_matrix(frame, columns, ~test)
+            notes = (*left_out, *notes, *_giveaways(frame, columns, cohort))
+            return Data(cohort=cohort, inputs=inputs, test=test, feature_names=names, notes=notes)
+
+    def _features(self, frame: pd.DataFrame) -> tuple[list[str], tuple[str, ...]]:
+        if self.features is not None:
+            require_columns(frame, self.features)
+            return list(self.features), ()
+        labels = [self.label] if isinstance(self.label, str) else self.label
+        split = [self.test.column] if isinstance(self.test, ByColumn) else []
+        taken = {self.patient, self.record, *labels, *self.groups, *split}
+        return default_features(frame, taken)
+
+
+def _giveaways(frame: pd.DataFrame, columns: list[str], cohort: Cohort) -> list[str]:
+    """Notes on features that are a label, or the patient, under another name."""
+    known = {"the patient": cohort.patient_index}
+    if cohort.task == "multilabel":
+        known |= {f"label {c}": cohort.label[:, i] for i, c in enumerate(cohort.classes)}
+    else:
+        known["the label"] = cohort.label
+    # Codes count in order of first appearance: equal codes, equal columns but for the names.
+    wanted = {what: pd.factorize(values)[0] for what, values in known.items()}
+    codes = {name: pd.factorize(frame[name])[0] for name in columns}
+    return [
+        f"Feature {name} tells {what} exactly; leave it out unless that is meant."
+        for name in columns
+        for what, truth in wanted.items()
+        if np.array_equal(codes[name], truth)
+    ]

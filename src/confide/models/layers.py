@@ -1,0 +1,73 @@
+"""Pieces that the architectures share, and the one way in which weights are drawn."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+SLOPE = 0.1  # of every leaky ReLU
+
+
+def leaky_relu(x: Tensor) -> Tensor:
+    """Leaky ReLU with the slope that all architectures use."""
+    return functional.leaky_relu(x, SLOPE)
+
+
+def n_groups(channels: int, wanted: int, smallest: int = 1) -> int:
+    """The divisor of `channels` nearest to `wanted` that leaves groups of `smallest` or more.
+
+    Of two equally near divisors the smaller one.
+
+    >>> n_groups(300, 10), n_groups(128, 10), n_groups(16, 10, smallest=4)
+    (10, 8, 4)
+    """
+    divisors = [
+        g for g in range(1, channels + 1) if channels % g == 0 and channels // g >= smallest
+    ]
+    return min(divisors or [1], key=lambda g: (abs(g - wanted), g))
+
+
+class FeatureGroupNorm(nn.Module):
+    """Group normalisation (Wu and He, ECCV 2018) of vectors (..., features).
+
+    The same numbers as torch.nn.GroupNorm for an input (n, features), written as a layer norm
+    over each group, which takes about half of its time on a CPU.
+    """
+
+    def __init__(self, groups: int, features: int) -> None:
+        super().__init__()
+        self.groups = groups
+        self.weight = nn.Parameter(torch.ones(features))
+        self.bias = nn.Parameter(torch.zeros(features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., features) -> (..., features)."""
+        size = x.shape[-1] // self.groups
+        y = functional.layer_norm(x.reshape(*x.shape[:-1], self.groups, size), (size,))
+        return torch.addcmul(self.bias, y.flatten(-2), self.weight)
+
+
+@torch.no_grad()
+def initialise(network: nn.Module, generator: torch.Generator) -> None:
+    """Draw all weights of `network` anew, in place, from `generator` alone.
+
+    He normal (He et al., ICCV 2015) for leaky ReLU: by fan-out for convolutions, by fan-in for
+    linear layers; the layer named "head" has unit gain.  Biases are 0, scales of norms 1.
+    """
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            fan_out, fan_in = module.weight.shape[:2]
+            fan = fan_in
+            if isinstance(module, nn.Conv2d):
+                fan = fan_out * math.prod(module.kernel_size)
+            gain = 1.0 if name == "head" else 2.0 / (1.0 + SLOPE**2)
+            module.weight.normal_(0.0, math.sqrt(gain / fan), generator=generator)
+        elif isinstance(module, nn.GroupNorm | FeatureGroupNorm):
+            module.weight.fill_(1.0)
+        else:
+            continue
+        if module.bias is not None:
+            module.bias.zero_()

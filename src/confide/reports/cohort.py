@@ -1,0 +1,90 @@
+"""What a cohort holds, as tables for a terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from confide.reports import numbers
+
+_MOST_ROWS = 20
+
+
+def renderables(found: dict[str, Any], *, title: str) -> list[RenderableType]:
+    """Tables of what :func:`confide.datasets.describe` returns."""
+    parts: list[RenderableType] = [_counts(found, title), _labels(found)]
+    parts += [_group(name, group) for name, group in found["groups"].items()]
+    if found["missing"]:
+        parts.append(_missing(found["missing"]))
+    same = found["duplicates_across_patients"]
+    if same["records"]:
+        parts.append(
+            Text(
+                f"\n{same['records']:,} records have exactly the inputs of another patient's "
+                f"record, in {same['sets']:,} sets: the same person under two ids?"
+            )
+        )
+    parts += [Text(f"\nNote: {note}") for note in found["notes"]]
+    return parts
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=Text(title), title_justify="left", title_style="bold", box=None)
+    for i, column in enumerate(columns):
+        table.add_column(Text(column), justify="right" if i else "left", overflow="fold")
+    return table
+
+
+def _add(table: Table, *cells: Any) -> None:
+    # Text, so that brackets in names are not read as markup.
+    table.add_row(*(Text(f"{c:,}" if isinstance(c, int) else numbers.name(c)) for c in cells))
+
+
+def _counts(found: dict[str, Any], title: str) -> Table:
+    table = _table(title, "", "all", "held out")
+    _add(table, "records", found["records"], found["test_records"])
+    _add(table, "patients", found["patients"], found["test_patients"])
+    per = found["records_per_patient"]
+    spread = f"{per['min']} to {per['max']}, median {per['median']:g}"
+    _add(table, "records per patient", spread, "")
+    _add(table, "inputs per record", " x ".join(map(str, found["inputs"])), "")
+    _add(table, "task", found["task"], "")
+    return table
+
+
+def _labels(found: dict[str, Any]) -> Table:
+    if found["task"] == "multilabel":
+        table = _table("\nlabel", "", "positive", "negative", "unknown")
+        for name, n in found["labels"].items():
+            _add(table, name, n["positive"], n["negative"], n["unknown"])
+        return table
+    table = _table("\nlabel", "", "records")
+    for name, n in list(found["labels"].items())[:_MOST_ROWS]:
+        _add(table, name, n)
+    if len(found["labels"]) > _MOST_ROWS:
+        _add(table, f"... {len(found['labels']) - _MOST_ROWS} more", "")
+    return table
+
+
+def _group(name: str, group: dict[str, Any]) -> Table:
+    table = _table(f"\ngroup {numbers.name(name)}", "", "patients", "records")
+    for value, n in group["values"].items():
+        _add(table, value, n["patients"], n["records"])
+    if group["missing"]["records"]:
+        _add(table, "(missing)", group["missing"]["patients"], group["missing"]["records"])
+    if group["conflicting_patients"]:
+        _add(table, "(records of a patient disagree)", group["conflicting_patients"], "")
+    return table
+
+
+def _missing(missing: dict[str, int]) -> Table:
+    table = _table("\nmissing values", "", "records")
+    worst = sorted(missing.items(), key=lambda item: -item[1])
+    for name, n in worst[:_MOST_ROWS]:
+        _add(table, name, n)
+    if len(worst) > _MOST_ROWS:
+        _add(table, f"... {len(worst) - _MOST_ROWS} more features", "")
+    return table

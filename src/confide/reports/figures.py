@@ -1,0 +1,185 @@
+"""The figures of a report as plain data: what the page's script and template need to draw.
+
+No colour is chosen here; colours belong to the style sheet, which knows light, dark and paper.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from confide.reports import numbers
+from confide.reports.view import Group
+
+# Survival series in the order of the legend: (series, what the reader is told, style).
+_SURVIVAL = (
+    ("joint", "all records of a patient together", "measured"),
+    ("joint_null", "the same, expected by chance", "null"),
+    ("max", "the patient's worst record", "measured"),
+    ("max_null", "the same, expected by chance", "null"),
+)
+
+
+def roc(curves: pd.DataFrame) -> dict[str, Any] | None:
+    """ROC curves on two logarithmic axes, None if there is no point to draw."""
+    points = _of(curves, "roc")
+    # A logarithmic axis has no zero: points there are left out, bands are cut at the floor.
+    points = points[(points["x"] > 0) & (points["y"] > 0)]
+    if points.empty:
+        return None
+    # dict.fromkeys: each series once, in the order of the table.
+    series = [
+        _series(points[points["series"] == key], numbers.attack(key), "measured", i)
+        for i, key in enumerate(dict.fromkeys(points["series"]))
+    ]
+    floor = _decade(float(points["x"].min()))
+    return {"series": series, "x_floor": floor, "y_floor": floor, "diagonal": True}
+
+
+def survival(curves: pd.DataFrame) -> dict[str, Any] | None:
+    """Share of patients at or above an AUC, None if there is no point to draw."""
+    points = _of(curves, "survival")
+    points = points[(points["x"] >= 0.5) & (points["y"] > 0)]
+    if points.empty:
+        return None
+    present = set(points["series"])
+    series = [
+        _series(points[points["series"] == key], label, style, i // 2)
+        for i, (key, label, style) in enumerate(_SURVIVAL)
+        if key in present
+    ]
+    measured = points[points["series"].isin(["joint", "max"])]
+    lowest = float((measured if len(measured) else points)["y"].min())
+    return {"series": series, "x_floor": 0.5, "y_floor": _decade(lowest), "diagonal": False}
+
+
+def _of(curves: pd.DataFrame, curve: str) -> pd.DataFrame:
+    if not len(curves):
+        return pd.DataFrame(columns=["series", "x", "y", "low", "high"])
+    return (
+        curves[curves["curve"] == curve].dropna(subset=["x", "y"]).sort_values("x", kind="stable")
+    )
+
+
+def _series(points: pd.DataFrame, label: str, style: str, colour: int) -> dict[str, Any]:
+    band = points.dropna(subset=["low", "high"])
+    return {
+        "name": label,
+        # plotly reads a few tags in names; escaped, they are shown as they were written.
+        "hover": html.escape(label),
+        "style": style,
+        "colour": colour % 6,
+        "x": [float(v) for v in points["x"]],
+        "y": [float(v) for v in points["y"]],
+        "band_x": [float(v) for v in band["x"]],
+        "low": [float(v) for v in band["low"]],
+        "high": [float(v) for v in band["high"]],
+    }
+
+
+def _decade(value: float) -> float:
+    # Never above 1 %: an axis of less than two decades has too few marks to read.
+    return min(10.0 ** math.floor(math.log10(value) + 1e-9), 0.01)
+
+
+def to_json(data: Any) -> str:
+    """JSON that is safe inside an HTML script element, whatever the strings hold.
+
+    >>> to_json({"name": "</script>"})
+    '{"name":"\\\\u003c/script\\\\u003e"}'
+    """
+    text = json.dumps(data, allow_nan=False, separators=(",", ":"))  # ASCII: U+2028 is escaped too
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """A dot and its interval on the axis of a forest plot, in percent of its width.
+
+    `cut_left` and `cut_right`: the interval goes on beyond the axis.
+    """
+
+    dot: float | None
+    left: float
+    right: float
+    cut_left: bool
+    cut_right: bool
+    label: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forest:
+    """One logarithmic axis shared by all groups, and the marks of their cells in order.
+
+    Attributes
+    ----------
+    ticks : (position in percent, text)
+    one : position of a ratio of 1
+    marks : for every group one mark a cell, None where there is nothing to draw
+    """
+
+    ticks: tuple[tuple[float, str], ...]
+    one: float
+    marks: tuple[tuple[Mark | None, ...], ...]
+
+
+_WIDEST = 5  # 2^5: beyond 32 times as many the end of an interval says nothing more
+_MARGIN = 6.0  # percent on each side, so that the outer ticks keep their text
+
+
+def forest(groups: list[Group]) -> Forest:
+    """The forest plot of all group values that may be shown."""
+    values = [
+        math.log2(bound)
+        for group in groups
+        for cell in group.cells
+        for bound in cell.bounds
+        if bound is not None and 0 < bound < math.inf
+    ]
+    low = max(min([math.floor(v) for v in values], default=-1), -_WIDEST)
+    high = min(max([math.ceil(v) for v in values], default=1), _WIDEST)
+    low, high = min(low, -1), max(high, 1)
+
+    def place(value: float) -> float:
+        return _MARGIN + (100 - 2 * _MARGIN) * (value - low) / (high - low)
+
+    def clipped(ratio: float) -> float:
+        log = math.log2(ratio) if 0 < ratio < math.inf else math.copysign(math.inf, ratio - 1)
+        return place(min(max(log, low), high))
+
+    def mark(bounds: tuple[float | None, float | None, float | None], label: str) -> Mark | None:
+        left, dot, right = bounds
+        if left is None or right is None:
+            return None
+        return Mark(
+            dot=None if dot is None or not 2.0**low <= dot <= 2.0**high else clipped(dot),
+            left=clipped(left),
+            right=clipped(right),
+            cut_left=left < 2.0**low,
+            cut_right=right > 2.0**high,
+            label=label,
+        )
+
+    return Forest(
+        # At most seven marks: on a wide axis every second power of two.
+        ticks=tuple(
+            (place(k), f"1/{2**-k}" if k < 0 else f"{2**k}")
+            for k in range(low, high + 1)
+            if high - low <= 6 or k % 2 == 0
+        ),
+        one=place(0),
+        marks=tuple(
+            tuple(
+                mark(cell.bounds, f"{cell.value}: ratio {cell.ratio}, interval {cell.interval}")
+                for cell in group.cells
+            )
+            for group in groups
+        ),
+    )

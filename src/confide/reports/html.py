@@ -1,0 +1,123 @@
+"""One HTML file that opens offline and asks nothing of any network."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from confide.audits.result import AuditResult
+from confide.reports import figures, numbers, view, wording
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_MOST_PATIENTS = 200
+_MOST_CELLS = 50
+
+
+def render(
+    result: AuditResult, *, title: str, method: dict[str, Any], show_ids: bool = False
+) -> str:
+    """Draw an audit as one HTML page.
+
+    Parameters
+    ----------
+    result : what the audit found; nothing is computed from it, it is only written out
+    title : heading of the page
+    method : facts on how the audit was made (data, model, versions, ...), shown as a table; a
+        nested dict becomes dotted names
+    show_ids : call patients by their ids; otherwise P1, P2, ... in order of risk.  Only the table
+        of patients holds ids: `title`, `method` and the summary's texts are shown as they are
+
+    Returns
+    -------
+    the page, a few MB because the drawing library is inside; figures of fewer than 10 patients
+    are withheld, and a Content-Security-Policy forbids all network access
+    """
+    groups = view.groups(result)
+    plots = {"roc": figures.roc(result.curves), "survival": figures.survival(result.curves)}
+    drawn = {name: plot for name, plot in plots.items() if plot is not None}
+    # Only figures need scripts; without one the page carries none.
+    scripts = [_plotly(), _file("draw.js")] if drawn else []
+    page = _environment().get_template("report.html.j2")
+    return page.render(
+        policy=_policy(scripts),
+        style=Markup(_file("style.css")),  # noqa: S704 - our own file
+        scripts=[Markup(script) for script in scripts],  # noqa: S704 - our own and plotly's file
+        data=Markup(figures.to_json(drawn)),  # noqa: S704 - escaped by to_json
+        title=numbers.name(title),
+        summary=result.summary,
+        patients=view.part(result.summary, "patients"),
+        verdict=wording.verdict(result.summary),
+        wording=wording,
+        guards=view.guards(result.summary),
+        warnings=view.warnings(result.summary),
+        attacks=view.attacks(result.summary),
+        strongest=view.strongest(result.summary),
+        prevalences=view.prevalences(result.summary),
+        figures=plots,
+        tails=view.tails(result.summary),
+        groups=groups,
+        forest=figures.forest(groups),
+        most_cells=_MOST_CELLS,
+        listed=view.patients_at_risk(result, limit=_MOST_PATIENTS, show_ids=show_ids),
+        show_ids=show_ids,
+        utility=view.utility_overall(result.summary),
+        utility_by_group=view.utility_by_group(result),
+        epsilon=view.epsilon_table(result.summary),
+        method=view.method_rows(method),
+    )
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "auc": numbers.auc,
+        "count": numbers.count,
+        "percent": numbers.percent,
+        "rate": numbers.rate,
+    }
+    environment.globals["MISSING"] = numbers.MISSING
+    environment.globals["SMALL_CELL"] = view.SMALL_CELL
+    environment.globals["WITHHELD"] = view.WITHHELD
+    return environment
+
+
+def _file(name: str) -> str:
+    return (_TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _plotly() -> str:
+    # Importing plotly takes longer than drawing a report.
+    from plotly.offline import get_plotlyjs
+
+    script: str = get_plotlyjs()
+    return script
+
+
+def _policy(scripts: list[str]) -> str:
+    """Allow the page's own scripts by their hash, inline styles, and nothing else."""
+    hashes = [
+        f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+        for script in scripts
+    ]
+    allowed = " ".join(hashes) or "'none'"
+    return "; ".join(
+        [
+            "default-src 'none'",
+            f"script-src {allowed}",
+            "style-src 'unsafe-inline'",  # the drawing library styles its elements
+            "img-src data:",
+            "base-uri 'none'",
+            "form-action 'none'",
+        ]
+    )

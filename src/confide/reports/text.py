@@ -1,0 +1,183 @@
+"""The findings of an audit for a terminal: legible at 80 columns and without colour."""
+
+from __future__ import annotations
+
+import textwrap
+
+from rich import box
+from rich.console import RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from confide.audits.result import AuditResult
+from confide.reports import numbers, view, wording
+
+_MOST_CELLS = 5
+
+
+def renderables(result: AuditResult) -> list[RenderableType]:
+    """What to print, in order, with ``rich.console.Console.print``.
+
+    The verdict, what speaks against it, the attacks, the risk of patients, the groups that differ
+    most and the utility.  Names are shown as text whatever they hold, and no patient is named.
+    """
+    parts = [
+        _verdict(result),
+        _cautions(result),
+        _attacks(result),
+        _patients(result),
+        _tails(result),
+        _groups(result),
+        _utility(result),
+    ]
+    return [part for part in parts if part is not None]
+
+
+def _table(title: str, *columns: str, caption: str = "") -> Table:
+    """A table whose first column is a name and whose other columns are figures."""
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        title=Text(title),
+        title_justify="left",
+        title_style="bold",
+        caption=Text(caption) if caption else None,
+        caption_justify="left",
+        caption_style="",
+        pad_edge=False,
+        show_edge=False,
+    )
+    for i, column in enumerate(columns):
+        # Names fold onto the next line; a figure is never cut or broken.
+        table.add_column(
+            Text(column), justify="right" if i else "left", overflow="fold", no_wrap=i > 0
+        )
+    return table
+
+
+def _row(table: Table, *cells: str) -> None:
+    table.add_row(*(Text(cell) for cell in cells))
+
+
+def _spaced(part: RenderableType) -> RenderableType:
+    return Padding(part, (1, 0, 0, 0))
+
+
+def _verdict(result: AuditResult) -> RenderableType:
+    verdict = wording.verdict(result.summary)
+    text = Text.assemble((f"{verdict.label.upper()}: ", "bold"), verdict.headline)
+    if verdict.text:
+        text.append(f"\n{verdict.text}")
+    if verdict.status != "at_risk":
+        text.append(f"\nNot to be read as: {_first_lower(verdict.means_not[0])}")
+    return text
+
+
+def _first_lower(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:]
+
+
+def _cautions(result: AuditResult) -> RenderableType | None:
+    lines = [
+        f"Guard {guard['name']} {guard['status']}: {guard['message']}"
+        for guard in view.guards(result.summary)
+        if guard["status"] != "passed"
+    ]
+    lines += [f"Warning: {line}" for line in view.warnings(result.summary)]
+    return _spaced(Text("\n".join(lines))) if lines else None
+
+
+def _attacks(result: AuditResult) -> RenderableType | None:
+    attacks = view.attacks(result.summary)
+    if not attacks:
+        return None
+    rates = list(dict.fromkeys(rate.fpr for attack in attacks for rate in attack.rates))
+    unmeasured = any(not rate.measurable for attack in attacks for rate in attack.rates)
+    table = _table(
+        "Attacks: AUC, and members found at a false-positive rate of",
+        "attack",
+        "AUC (95% interval)",
+        *rates,
+        caption="n/a: too few non-members to measure so small a rate" if unmeasured else "",
+    )
+    for attack in attacks:
+        found = {rate.fpr: rate.tpr for rate in attack.rates}
+        auc = numbers.with_interval(attack.auc, attack.interval)
+        _row(table, attack.name, auc, *(found.get(fpr, "") for fpr in rates))
+    return _spaced(table)
+
+
+def _patients(result: AuditResult) -> RenderableType:
+    patients = view.part(result.summary, "patients")
+    control = view.part(patients, "control")
+    smallest = numbers.auc(patients.get("smallest_detectable_auc"))
+    table = Table.grid(padding=(0, 2))
+    table.add_column(overflow="fold")
+    table.add_column(overflow="fold")
+    listed = (
+        f"{numbers.count(patients.get('n_at_risk'))} of "
+        f"{numbers.count(result.summary.get('n_patients'))}"
+    )
+    rows = {
+        # Beside an answer that was not established, a bare "0" would read as a finding.
+        "Patients at risk": f"not established ({listed} listed)"
+        if wording.verdict(result.summary).status == "not_established"
+        else f"{listed}, at a false discovery rate of {numbers.rate(patients.get('fdr'))}",
+        "Smallest risk that could be listed": "none: no patient alone could be listed"
+        if smallest == numbers.MISSING
+        else f"AUC {smallest}, of a patient alone at risk",
+        "Positive control": f"{numbers.count(control.get('found'))} of "
+        f"{numbers.count(control.get('planted'))} planted patients found"
+        if control
+        else "not run",
+    }
+    for label, value in rows.items():
+        _row(table, label, value)
+    return _spaced(table)
+
+
+def _tails(result: AuditResult) -> RenderableType | None:
+    tails = view.tails(result.summary)
+    if not tails:
+        return None
+    corrected = any(tail.corrected != numbers.MISSING for tail in tails)
+    columns = ["AUC", "measured", "95% interval", "by chance"]
+    table = _table(
+        "Share of patients at or above an AUC", *columns, *(["corrected"] if corrected else [])
+    )
+    for tail in tails:
+        cells = [tail.threshold, tail.raw, tail.interval, tail.null]
+        _row(table, *cells, *([tail.corrected] if corrected else []))
+    return _spaced(table)
+
+
+def _groups(result: AuditResult) -> RenderableType | None:
+    cells = view.top_cells(result, _MOST_CELLS)
+    if not cells:
+        return None
+    table = _table(
+        "Groups that differ most; ratio 1: as many at highest risk as their size",
+        "group",
+        "patients",
+        "ratio (95% interval)",
+        "p",
+        "q",
+        caption=f"The {len(cells)} smallest p; cells of fewer than {view.SMALL_CELL} patients are "
+        "left out",
+    )
+    for cell in cells:
+        ratio = numbers.with_interval(cell.ratio, cell.interval)
+        name = textwrap.shorten(f"{cell.group}: {cell.value}", 100, placeholder=" ...")
+        _row(table, name, cell.n_patients, ratio, cell.p_value, cell.q_value)
+    return _spaced(table)
+
+
+def _utility(result: AuditResult) -> RenderableType | None:
+    utility = view.utility_overall(result.summary)
+    if utility is None:
+        return None
+    if utility.withheld:
+        return _spaced(Text(f"Utility: withheld, {view.WITHHELD} held-out patients"))
+    auroc = numbers.with_interval(utility.auroc, utility.auroc_interval)
+    accuracy = numbers.with_interval(utility.accuracy, utility.accuracy_interval)
+    return _spaced(Text(f"Utility on held-out patients: AUROC {auroc}, accuracy {accuracy}"))

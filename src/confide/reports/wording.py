@@ -1,0 +1,200 @@
+"""What a verdict means and what it does not mean, in plain words.
+
+"None found" and "not established" are two answers, and neither of them is "safe".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from confide.reports import numbers
+from confide.reports.view import part
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """The verdict of an audit in words.
+
+    Attributes
+    ----------
+    status : "at_risk", "detectable", "none_found" or "not_established"
+    label : the status as two or three words
+    headline : one sentence
+    text : what the audit itself says about its verdict; may be empty
+    means, means_not : sentences
+    """
+
+    status: str
+    label: str
+    headline: str
+    text: str
+    means: tuple[str, ...]
+    means_not: tuple[str, ...]
+
+
+def verdict(summary: Mapping[str, Any]) -> Verdict:
+    """The verdict of a summary in words; a summary without one is "not established"."""
+    found = part(summary, "verdict")
+    patients = part(summary, "patients")
+    text = numbers.name(found.get("text") or "").removeprefix("(blank)")
+    match found.get("status"):
+        case "at_risk":
+            return _at_risk(summary, patients, text)
+        case "detectable":
+            return _detectable(patients, text)
+        case "none_found":
+            return _none_found(patients, text)
+        case _:
+            return _not_established(patients, text)
+
+
+def _at_risk(summary: Mapping[str, Any], patients: Mapping[str, Any], text: str) -> Verdict:
+    n = numbers.count(patients.get("n_at_risk"))
+    total = numbers.count(summary.get("n_patients"))
+    # One is a figure that a reader meets often here, so the grammar follows it.
+    who = f"{n} of {total} patients is" if n == "1" else f"{n} of {total} patients are"
+    return Verdict(
+        status="at_risk",
+        label="Patients at risk",
+        headline=f"{who} at risk of being recognised as part of the training data.",
+        text=text,
+        means=(
+            "Models trained with one of these patients answer differently from models trained "
+            "without, by more than chance explains. Somebody who holds the patient's record and "
+            "the means described below can tell better than by guessing whether the patient was "
+            "in the training data.",
+            f"On average at most {numbers.rate(patients.get('fdr'))} of those on such a list "
+            "are false alarms (rule of Benjamini and Hochberg), as long as patients hardly "
+            "influence each other's figures.",
+        ),
+        means_not=(
+            f"That the other patients are safe. {_reach(patients)}",
+            "That anybody has attacked a model, or that a record could be rebuilt: only whether a "
+            "patient was in the training data is measured.",
+        ),
+    )
+
+
+def _detectable(patients: Mapping[str, Any], text: str) -> Verdict:
+    return Verdict(
+        status="detectable",
+        label="Leakage detected",
+        headline="Membership leaks, though no single patient could be named.",
+        text=text,
+        means=(
+            "Over all records, an attack tells training data from other data better than by "
+            "guessing.",
+            "No single patient stood out from chance at a false discovery rate of "
+            f"{numbers.rate(patients.get('fdr'))}.",
+            _control(patients),
+        ),
+        means_not=(
+            f"That each patient is safe. {_reach(patients)}",
+            "That the leak is harmless because it is small on average: it need not be spread "
+            "evenly over patients.",
+        ),
+    )
+
+
+def _none_found(patients: Mapping[str, Any], text: str) -> Verdict:
+    return Verdict(
+        status="none_found",
+        label="None found",
+        headline="No patient at risk was found, within what this audit could detect.",
+        text=text,
+        means=(
+            "No single patient stood out from chance at a false discovery rate of "
+            f"{numbers.rate(patients.get('fdr'))}.",
+            _control(patients),
+        ),
+        means_not=(
+            f"That the model is safe or the data anonymous. {_reach(patients)}",
+            "That nothing leaks on average: patients can leak a little each without any one of "
+            "them standing out. See the attacks below.",
+            "That a better attack, or a model trained in another way, would find nothing.",
+        ),
+    )
+
+
+def _not_established(patients: Mapping[str, Any], text: str) -> Verdict:
+    return Verdict(
+        status="not_established",
+        label="Not established",
+        headline="This audit cannot say whether patients are at risk.",
+        text=text,
+        means=(
+            "The audit has no answer. It was not shown that it could find a patient at risk, so a "
+            "short or empty list is no evidence.",
+            _control(patients),
+            _reach(patients),
+        ),
+        means_not=(
+            "That patients are safe. Not established is never safe.",
+            "That patients are at risk: this is just as open.",
+        ),
+    )
+
+
+def _reach(patients: Mapping[str, Any]) -> str:
+    smallest = numbers.auc(patients.get("smallest_detectable_auc"))
+    if smallest == numbers.MISSING:
+        return (
+            "With this number of models and patients no patient alone could have been listed, not "
+            "even one given away completely."
+        )
+    # Where many are at risk, the rule of the list reaches lower: this is about one alone.
+    return (
+        f"A patient who is alone at risk is listed only from an AUC of {smallest} upwards; smaller "
+        "risks can stay unseen."
+    )
+
+
+def _control(patients: Mapping[str, Any]) -> str:
+    control = part(patients, "control")
+    planted, found = (numbers.count(control.get(key)) for key in ("planted", "found"))
+    if numbers.MISSING in (planted, found):
+        return "No positive control was run: no patients were planted for the audit to find."
+    return (
+        f"Positive control: of {planted} patients planted with an AUC of "
+        f"{numbers.auc(control.get('auc'))}, {found} were found."
+    )
+
+
+THREAT_MODEL = (
+    "holds a person's record, with its label, and asks whether that person was in the training "
+    "data;",
+    "can put the record to the model and read its output in full;",
+    "has reference models: the same recipe, trained on random parts of the same cohort.",
+)
+"""What the attacker of an audit has, as the ends of one sentence."""
+
+THREAT_LIMITS = (
+    "This is a strong attacker, chosen on purpose. An attacker with less finds less; a better "
+    "attack may find more.",
+    "The models of this audit are not the released model. Each was trained on a random part of "
+    "the patients (half of them, unless the method below says otherwise), so that every patient is "
+    "in some models and out of others. What is measured is the recipe on this cohort; the "
+    "released model may give away more or less.",
+    "One attack on one person is uncertain even where the average is high. The predictive values "
+    "below say how far a single answer can be trusted.",
+)
+"""What the reader has to keep in mind about that attacker."""
+
+REFERENCES = (
+    "Carlini, Chien, Nasr, Song, Terzis, Tramèr. Membership inference attacks from first "
+    "principles. IEEE Symposium on Security and Privacy, 2022. (LiRA)",
+    "Zarifzadeh, Liu, Shokri. Low-cost high-power membership inference attacks. ICML 2024. (RMIA)",
+    "DeLong, DeLong, Clarke-Pearson. Comparing the areas under two or more correlated receiver "
+    "operating characteristic curves: a nonparametric approach. Biometrics 44:837-845, 1988. "
+    "(standard error of an AUC)",
+    "Obuchowski. Nonparametric analysis of clustered ROC curve data. Biometrics 53:567-578, 1997. "
+    "(intervals where a patient has several records)",
+    "Benjamini, Hochberg. Controlling the false discovery rate: a practical and powerful approach "
+    "to multiple testing. Journal of the Royal Statistical Society B 57:289-300, 1995. "
+    "(list of patients at risk)",
+    "Knolle et al. Disparate privacy risks from medical AI. Nature 656:192-198, 2026. "
+    "(risk of a patient over models)",
+)
+"""The papers whose methods an audit uses."""

@@ -1,0 +1,161 @@
+"""From a configuration, or a trainer of one's own, to a finished audit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from confide.audits.result import AuditResult
+from confide.cohort import Cohort
+from confide.config import Config
+from confide.datasets import Data, describe
+from confide.runs.analysis import analyse
+from confide.runs.models import Progress, silent, train_models
+from confide.training.base import Trainer
+
+_PLACES = {"path", "images", "array"}
+"""Where data lie; the fingerprint tells whether they are the same, so a folder can move."""
+
+
+def run(
+    cohort: Cohort,
+    trainer: Trainer,
+    out: Path | str,
+    *,
+    heldout: Cohort | None = None,
+    n_models: int = 64,
+    fraction: float = 0.5,
+    seed: int = 0,
+    attacks: tuple[str, ...] = ("lira", "rmia"),
+    fdr: float = 0.05,
+    progress: Progress = silent,
+    **about: Any,
+) -> AuditResult:
+    """Audit any trainer: train models on random halves of the patients, store, analyse, report.
+
+    Parameters
+    ----------
+    cohort : the audited records
+    trainer : what trains; wrap a function of your own in
+        :class:`confide.training.base.FunctionTrainer`
+    out : the audit folder; the same call resumes what a kill interrupted
+    heldout : records that no model is trained on, for utility and RMIA; the trainer returns their
+        logits after those of `cohort`
+    n_models, fraction, seed : the design, see :func:`confide.masks.balanced`
+    attacks, fdr : the analysis, see :class:`confide.audits.audit.AuditSettings`
+    progress : called with (models finished, models in all)
+    about : `config`, `fingerprint`, `title`, `guards`, `warnings` for the manifest
+
+    Raises
+    ------
+    As :func:`confide.runs.train_models` and :func:`confide.runs.analyse`
+    """
+    settings = {"attacks": list(attacks), "fdr": fdr}
+    train_models(
+        cohort,
+        trainer,
+        Path(out),
+        n_models=n_models,
+        fraction=fraction,
+        seed=seed,
+        heldout=heldout,
+        config=about.pop("config", None),
+        fingerprint=about.pop("fingerprint", None),
+        progress=progress,
+        about={"audit": settings, **about},
+    )
+    return analyse(Path(out))
+
+
+def run_config(
+    config: Config, folder: Path, out: Path, *, progress: Progress = silent
+) -> AuditResult:
+    """Audit what a configuration describes; see :func:`run`.
+
+    Parameters
+    ----------
+    config, folder : from :func:`confide.config.load`
+    out : the audit folder
+    """
+    data = config.data.load(folder)
+    audited, heldout = split(data)
+    asked = config.model_dump(mode="json")
+    compared = {
+        "data": {k: v for k, v in asked["data"].items() if k not in _PLACES},
+        "train": asked["train"],
+    }
+    return run(
+        audited,
+        trainer_of(config, data),
+        out,
+        heldout=heldout,
+        n_models=config.audit.n_models,
+        fraction=config.audit.fraction,
+        seed=config.audit.seed,
+        attacks=config.audit.attacks,
+        fdr=config.audit.fdr,
+        progress=progress,
+        config=compared,
+        fingerprint=data.fingerprint(),
+        title=_title(config),
+        guards=guards(data),
+        notes=list(data.notes),
+    )
+
+
+def split(data: Data) -> tuple[Cohort, Cohort | None]:
+    """The audited records and the held-out ones."""
+    held = data.cohort.select(data.test) if data.test.any() else None
+    return data.cohort.select(~data.test), held
+
+
+def trainer_of(config: Config, data: Data, expected_members: float | None = None) -> Trainer:
+    """The PyTorch trainer of a configuration, with the data in its order: audited, held out.
+
+    `expected_members` records train a model on average; the design's number by default.
+    """
+    from confide.training.trainer import TorchTrainer
+
+    order = np.concatenate([np.flatnonzero(~data.test), np.flatnonzero(data.test)])
+    cohort = data.cohort
+    n_audited = int((~data.test).sum())
+    return TorchTrainer(
+        inputs=data.inputs[order],
+        label=cohort.label[order],
+        task=cohort.task,
+        n_classes=len(cohort.classes),
+        n_audited=n_audited,
+        expected_members=expected_members or config.audit.fraction * n_audited,
+        settings=config.train,
+        performance=config.performance,
+    )
+
+
+def guards(data: Data) -> list[dict[str, str]]:
+    """Checks of the data on which the meaning of an audit rests."""
+    same = describe(data)["duplicates_across_patients"]
+    if same["records"]:
+        return [
+            {
+                "name": "duplicates",
+                "status": "failed",
+                "message": f"{same['records']:,} records have exactly the inputs of another "
+                f"patient's record ({same['sets']:,} sets): the same person under two ids, or "
+                "identical measurements. Their membership is mixed up, and their risk understated.",
+            }
+        ]
+    return [
+        {
+            "name": "duplicates",
+            "status": "passed",
+            "message": "No two patients have a record with exactly the same inputs. "
+            "Near-duplicates were not looked for.",
+        }
+    ]
+
+
+def _title(config: Config) -> str:
+    path = getattr(config.data, "path", None)
+    return f"{config.data.name}: {Path(path).name}" if path else config.data.name

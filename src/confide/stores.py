@@ -1,0 +1,267 @@
+"""An audit folder on disk: manifest, signals and tables, written so that a kill loses nothing.
+
+Small files are written beside themselves and renamed; a model counts as done only after its
+logits are on disk and the manifest that says so has been renamed into place.  Nothing is ever
+unpickled.  The folder tells who was in which training set, so it is readable by its owner alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+from confide.errors import FolderError, MismatchError, MissingFileError
+
+FORMAT = 1
+_CHUNK_BYTES = 8_000_000
+_LARGEST_JSON = 256_000_000
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn a full disk or a folder that cannot be written into one clear error."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, FolderError | MissingFileError):
+            raise
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise FolderError(
+                f"The disk that holds {path} is full. What was finished is safe: free some space "
+                "and run the same command again."
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+            raise FolderError(f"Cannot write to {path}: {error.strerror}.") from error
+        raise
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all, readable by its owner alone."""
+    with disk_errors(path.parent):
+        # mkstemp creates the file with mode 0600.
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON; NaN and infinity become null, since JSON has neither."""
+    text = json.dumps(plain(content), indent=1, ensure_ascii=False, allow_nan=False)
+    write_bytes(path, (text + "\n").encode())
+
+
+def plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file of this package; a damaged one is an error that names it."""
+    if not path.is_file():
+        raise MissingFileError(f"{path} is missing; is {path.parent} an audit folder?")
+    if path.stat().st_size > _LARGEST_JSON:
+        raise FolderError(f"{path} is larger than {_LARGEST_JSON:,} bytes; it was not read.")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise FolderError(f"{path} is not valid JSON: {error}.") from error
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a Parquet table."""
+    buffer = BytesIO()
+    table.to_parquet(buffer, index=False)
+    write_bytes(path, buffer.getvalue())
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a Parquet table of this package."""
+    if not path.is_file():
+        raise MissingFileError(f"{path} is missing; is {path.parent} an audit folder?")
+    try:
+        return pd.read_parquet(path)
+    except (ValueError, OSError) as error:
+        raise FolderError(f"{path} is not a readable Parquet file: {error}.") from error
+
+
+class AuditFolder:
+    """One audit on disk.  Use :meth:`open` as a context: one process at a time writes.
+
+    Attributes
+    ----------
+    path : the folder
+    manifest : what was asked for and how far it came, as stored in manifest.json
+    """
+
+    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+        self.path = path
+        self.manifest = manifest
+
+    @classmethod
+    def read(cls, path: Path) -> AuditFolder:
+        """Open a folder for reading; no lock is taken."""
+        if not path.is_dir():
+            raise MissingFileError(f"There is no audit folder at {path}.")
+        manifest = read_json(path / "manifest.json")
+        if not isinstance(manifest, dict) or "format" not in manifest:
+            raise FolderError(f"{path / 'manifest.json'} is not the manifest of an audit.")
+        if manifest["format"] != FORMAT:
+            raise FolderError(
+                f"{path} has format {manifest['format']}; this version reads format {FORMAT}."
+            )
+        return cls(path, manifest)
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(cls, path: Path, begin: Callable[[], dict[str, Any]]) -> Iterator[AuditFolder]:
+        """Open a folder for writing, or begin one with the manifest that `begin` makes.
+
+        Raises
+        ------
+        FolderError : another process writes to it, it cannot be written, or it holds other things
+        """
+        with disk_errors(path):
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not (path / "manifest.json").exists() and _foreign(path):
+                raise FolderError(
+                    f"{path} is not empty and is not an audit folder; choose another --out."
+                )
+            lock = FileLock(path / ".lock", mode=0o600)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                raise FolderError(
+                    f"{path} is in use by another process; wait for it or choose another --out."
+                ) from None
+        try:
+            if (path / "manifest.json").exists():
+                folder = cls.read(path)
+                for leftover in path.rglob("*.partial"):
+                    leftover.unlink(missing_ok=True)
+            else:
+                folder = cls(path, {"format": FORMAT} | begin())
+                folder.save()
+            yield folder
+        finally:
+            lock.release()
+
+    def save(self) -> None:
+        """Write the manifest."""
+        write_json(self.path / "manifest.json", self.manifest)
+
+    def require_same(self, wanted: dict[str, Any]) -> None:
+        """Refuse to go on with another configuration or other data; names the first field."""
+        for key, value in wanted.items():
+            difference = _first_difference(self.manifest.get(key), plain(value), key)
+            if difference:
+                name, stored, now = difference
+                raise MismatchError(
+                    f"{self.path} was begun with {name} = {stored!r}; it is {now!r} now. Use the "
+                    "same configuration and data to resume, or another --out."
+                )
+
+    @property
+    def done(self) -> NDArray[np.bool_]:
+        """(n_models,) which models are finished."""
+        return np.asarray(self.manifest["models"]) == "done"
+
+    def create_array(self, name: str, shape: tuple[int, ...], dtype: Any) -> None:
+        """Make an array of signals.zarr: one model a row, chunked by model and by records."""
+        import zarr
+        from zarr.codecs import Crc32cCodec
+
+        width = int(np.prod(shape[2:], dtype=np.int64)) * np.dtype(dtype).itemsize
+        rows = max(1, min(shape[1], _CHUNK_BYTES // max(width, 1)))
+        with disk_errors(self.path):
+            group = zarr.open_group(self.path / "signals.zarr", mode="a")
+            group.create_array(
+                name,
+                shape=shape,
+                chunks=(1, rows, *shape[2:]),
+                dtype=dtype,
+                compressors=[Crc32cCodec()],  # finds truncated or altered chunks when read
+                fill_value=np.nan if np.issubdtype(dtype, np.floating) else False,
+                overwrite=True,
+            )
+
+    def has_array(self, name: str) -> bool:
+        """Whether signals.zarr holds the array."""
+        return (self.path / "signals.zarr" / name / "zarr.json").is_file()
+
+    def array(self, name: str) -> Any:
+        """The Zarr array of that name, sliced like NumPy's."""
+        import zarr
+
+        if not self.has_array(name):
+            raise MissingFileError(
+                f"{self.path / 'signals.zarr'} does not hold {name!r}; were the signals erased?"
+            )
+        return _Checked(zarr.open_group(self.path / "signals.zarr", mode="r+")[name], self.path)
+
+    def free_bytes(self) -> int:
+        """Free space on the disk of the folder."""
+        return shutil.disk_usage(self.path).free
+
+
+class _Checked:
+    """A Zarr array whose damaged chunks and full disks are errors of this package."""
+
+    def __init__(self, array: Any, path: Path) -> None:
+        self._array = array
+        self._path = path
+        self.shape: tuple[int, ...] = array.shape
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        try:
+            return np.asarray(self._array[key])
+        except (ValueError, RuntimeError) as error:
+            raise FolderError(
+                f"A stored chunk of {self._path / 'signals.zarr'} ({self._array.name}) is damaged: "
+                f"{error}"
+            ) from error
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        with disk_errors(self._path):
+            self._array[key] = value
+
+
+def _foreign(path: Path) -> bool:
+    # A kill before the first manifest leaves only its partial file, and the lock.
+    return any(p.name != ".lock" and p.suffix != ".partial" for p in path.iterdir())
+
+
+def _first_difference(stored: Any, now: Any, name: str) -> tuple[str, Any, Any] | None:
+    if isinstance(stored, dict) and isinstance(now, dict):
+        for key in sorted(stored.keys() | now.keys()):
+            found = _first_difference(stored.get(key), now.get(key), f"{name}.{key}")
+            if found:
+                return found
+        return None
+    return None if stored == now else (name, stored, now)

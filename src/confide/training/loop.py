@@ -1,0 +1,170 @@
+"""The training loop: several models as one stack of tensors, and their evaluation.
+
+Weights are tensors (n_models, ...).  Losses are summed over models, so that autograd gives each
+model its own gradient, and optimizers work element by element, so that each model takes the steps
+that it would take alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from confide.errors import TrainingError
+from confide.models.layers import initialise
+from confide.training import augment
+from confide.training.forward import LossFunction, Weights, forward
+from confide.training.plan import Plan
+from confide.training.records import Records
+from confide.training.settings import SGD, TrainSettings
+from confide.training.stream import batches
+
+_VIEWS_SEED = 20220
+"""Of the augmented views: one constant, so that all models are asked the same questions."""
+
+
+@dataclass(frozen=True, eq=False)
+class Dice:
+    """The random numbers of one model, drawn on the CPU so that they are the same everywhere."""
+
+    weights: torch.Generator
+    order: torch.Generator
+    chance: torch.Generator
+
+    @classmethod
+    def of(cls, seed: int) -> Dice:
+        """Three independent generators from one seed."""
+        states = np.random.SeedSequence(seed).generate_state(3, np.uint32)
+        return cls(*(torch.Generator().manual_seed(int(state)) for state in states))
+
+
+def train(
+    network: nn.Module,
+    loss_of: LossFunction,
+    records: Records,
+    members: Sequence[Tensor],
+    seeds: Sequence[int],
+    settings: TrainSettings,
+    plan: Plan,
+) -> Weights:
+    """Train one model for each of `members` and return the stacked (averaged) weights.
+
+    Parameters
+    ----------
+    network : the architecture; its own weights are overwritten
+    loss_of : its losses, see :func:`confide.training.forward.loss_function`
+    members : (n_members,) int64 rows of each model
+    seeds : one a model
+
+    Raises
+    ------
+    TrainingError : the loss of a model is not finite; names its position
+    """
+    device = records.inputs.device
+    dice = [Dice.of(seed) for seed in seeds]
+    weights = {n: w.to(device).requires_grad_() for n, w in _drawn(network, dice).items()}
+    average = {name: tensor.detach().clone() for name, tensor in weights.items()}
+    optimizer = _optimizer(settings, list(weights.values()))
+    streams = [batches(rows, plan.batch, d.order) for rows, d in zip(members, dice, strict=True)]
+    stack = (len(dice), plan.batch)
+    step = 0
+    for epoch in range(settings.epochs):
+        index = torch.stack([torch.stack(list(islice(s, plan.steps_per_epoch))) for s in streams])
+        index = index.to(device)
+        chance = None
+        if settings.augment != "none":
+            shape = (plan.steps_per_epoch, plan.batch)
+            chance = torch.stack([augment.draw(shape, d.chance) for d in dice]).to(device)
+        finite = torch.ones(len(dice), dtype=torch.bool, device=device)
+        for i in range(plan.steps_per_epoch):
+            step += 1
+            rows = index[:, i].flatten()
+            x = records.standardised(rows)
+            if chance is not None:
+                x = augment.apply(x, chance[:, i].flatten(0, 1), settings.augment)
+            y = records.label[rows]
+            loss = loss_of(weights, x.view(*stack, *x.shape[1:]), y.view(*stack, *y.shape[1:]))
+            finite &= loss.detach().isfinite()
+            rate = settings.optimizer.lr * settings.schedule.factor(step / plan.steps)
+            optimizer.param_groups[0]["lr"] = rate
+            optimizer.zero_grad()
+            torch.autograd.backward(loss.sum())
+            optimizer.step()
+            _follow(average, weights, decay_at(settings.ema, step))
+        _refuse_divergence(finite, f"in epoch {epoch + 1}", settings)
+    return average
+
+
+def decay_at(ema: float, step: int) -> float:
+    """Decay of the weight average after `step` steps: lower at the start; see TrainSettings.
+
+    >>> decay_at(0.995, 1), decay_at(0.995, 10_000), decay_at(0.0, 5)
+    (0.18181818181818182, 0.995, 0.0)
+    """
+    return min(ema, (1 + step) / (10 + step))
+
+
+def evaluate(
+    network: nn.Module, weights: Weights, records: Records, settings: TrainSettings, plan: Plan
+) -> NDArray[np.float32]:
+    """(n_models, n_all, n_views, n_outputs) logits of all records, some rows at a time.
+
+    Raises
+    ------
+    TrainingError : a logit is not finite; names the model's position
+    """
+    n_all = len(records.inputs)
+    n_models = len(next(iter(weights.values())))
+    generator = torch.Generator().manual_seed(_VIEWS_SEED)
+    out = torch.empty(n_models, n_all, settings.views, records.n_outputs)
+    with torch.no_grad():
+        for view in range(settings.views):
+            chance = augment.draw((n_all,), generator) if view else None
+            for start in range(0, n_all, plan.rows_at_once):
+                part = slice(start, min(start + plan.rows_at_once, n_all))
+                x = records.standardised(part)
+                if chance is not None:
+                    x = augment.apply(x, chance[part].to(x.device), settings.augment)
+                out[:, part, view] = forward(network, weights, x[None], half=plan.half).cpu()
+    _refuse_divergence(out.isfinite().flatten(1).all(dim=1), "at the end", settings)
+    return out.numpy()
+
+
+def _drawn(network: nn.Module, dice: Sequence[Dice]) -> Weights:
+    drawn = []
+    for d in dice:
+        initialise(network, d.weights)
+        drawn.append({name: w.detach().clone() for name, w in network.named_parameters()})
+    return {name: torch.stack([weights[name] for weights in drawn]) for name in drawn[0]}
+
+
+def _optimizer(settings: TrainSettings, weights: list[Tensor]) -> torch.optim.Optimizer:
+    o = settings.optimizer
+    if isinstance(o, SGD):
+        return torch.optim.SGD(
+            weights, lr=o.lr, momentum=o.momentum, weight_decay=o.weight_decay, fused=True
+        )
+    return torch.optim.AdamW(
+        weights, lr=o.lr, betas=o.betas, weight_decay=o.weight_decay, fused=True
+    )
+
+
+@torch.no_grad()
+def _follow(average: Weights, weights: Weights, decay: float) -> None:
+    torch._foreach_lerp_(list(average.values()), list(weights.values()), 1.0 - decay)
+
+
+def _refuse_divergence(finite: Tensor, when: str, settings: TrainSettings) -> None:
+    if not bool(finite.all()):
+        at = int(finite.int().argmin())
+        raise TrainingError(
+            f"The model at position {at} of {len(finite)} diverged {when}: it is not finite. "
+            f"Lower train.optimizer.lr (now {settings.optimizer.lr:g}) or lengthen "
+            "train.schedule.warmup."
+        )

@@ -1,0 +1,99 @@
+"""How a training is laid out: by settings and shapes alone, so that a resumed run does the same."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from confide.models.settings import (
+    ModelSettings,
+    SmallCNNSettings,
+    TabularResNetSettings,
+    WRNSettings,
+)
+from confide.training.settings import Performance, TrainSettings
+
+# The most models that one stack gains from; measured with benchmarks/training.py, milliseconds a
+# model-step, stacked against one by one:
+_MOST = {
+    ("cpu", "tabular_resnet"): 16,
+    ("cpu", "small_cnn"): 1,
+    ("cpu", "wrn"): 1,
+    ("cuda", "tabular_resnet"): 128,
+    ("cuda", "small_cnn"): 32,
+    ("cuda", "wrn"): 1,
+}
+_MEMORY = {"cpu": 2**30, "cuda": 16 * 2**30}  # bytes that one stack may take
+_STEPS_TO_COMPILE = 1000
+_ROWS_AT_ONCE = 256  # evaluated, where batches are smaller; what fits in training fits then too
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Sizes of a training.
+
+    Attributes
+    ----------
+    batch : records a step of each model
+    steps_per_epoch, steps : of each model
+    models_at_once : models in one stack
+    rows_at_once : records evaluated together
+    compiles : whether to use torch.compile
+    half : whether to compute in bfloat16
+    """
+
+    batch: int
+    steps_per_epoch: int
+    steps: int
+    models_at_once: int
+    rows_at_once: int
+    compiles: bool
+    half: bool
+
+    @classmethod
+    def of(
+        cls,
+        train: TrainSettings,
+        performance: Performance,
+        device: str,
+        input_shape: tuple[int, ...],
+        expected_members: float,
+        n_parameters: int,
+    ) -> Plan:
+        """Lay out a training on a kind of device, "cpu" or "cuda"."""
+        batch = min(train.batch_size, max(1, round(expected_members)))
+        steps_per_epoch = max(1, round(expected_members / batch))
+        steps = train.epochs * steps_per_epoch
+        floats = activations(train.model, input_shape)
+        if performance.models_at_once == "auto":
+            # weights, their gradients, momenta and average, then what backward needs
+            one = 4 * (5 * n_parameters + batch * floats)
+            at_once = max(1, min(_MOST[device, train.model.name], _MEMORY[device] // one))
+        else:
+            at_once = performance.models_at_once
+        cuda, images = device == "cuda", len(input_shape) == 3
+        compiles, precision = performance.compile, performance.precision
+        return cls(
+            batch=batch,
+            steps_per_epoch=steps_per_epoch,
+            steps=steps,
+            models_at_once=at_once,
+            rows_at_once=max(batch, _ROWS_AT_ONCE),
+            compiles=cuda and steps >= _STEPS_TO_COMPILE if compiles == "auto" else compiles,
+            half=cuda and images if precision == "auto" else precision == "bfloat16",
+        )
+
+
+def activations(model: ModelSettings, input_shape: tuple[int, ...]) -> int:
+    """About how many numbers a record leaves behind for the backward pass."""
+    size = math.prod(input_shape)
+    match model:
+        case TabularResNetSettings(width=width, depth=depth):
+            return size + width * (8 * depth + 4)
+        case SmallCNNSettings(width=width):
+            # two layers of three results a stage, half the numbers in each next stage
+            return size + 12 * width * math.prod(input_shape[1:]) // 4
+        case WRNSettings(depth=depth, width=width):
+            # six results a block, half the numbers in each next stage
+            per_block = 6 * 16 * width * math.prod(input_shape[1:])
+            return size + per_block * (depth - 4) // 6 * 7 // 4

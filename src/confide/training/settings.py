@@ -1,0 +1,163 @@
+"""The `train:` and `performance:` blocks of a configuration, without importing torch.
+
+What changes the answer (:class:`TrainSettings`) and what changes only the speed
+(:class:`Performance`) are two classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from confide.models.settings import ModelSettings, Settings, TabularResNetSettings
+
+Augment = Literal["none", "trivial", "weak", "medium", "strong"]
+
+
+class SGD(Settings):
+    """Stochastic gradient descent with heavy-ball momentum.
+
+    Weight decay is added to the gradient of all weights, those of norms and biases too.
+    """
+
+    name: Literal["sgd"] = "sgd"
+    lr: float = Field(default=0.1, ge=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=1e-7, ge=0)
+
+
+class AdamW(Settings):
+    """Adam with decoupled weight decay (Loshchilov and Hutter, ICLR 2019)."""
+
+    name: Literal["adamw"] = "adamw"
+    lr: float = Field(default=1e-3, ge=0)
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
+        0.9,
+        0.999,
+    )
+    weight_decay: float = Field(default=1e-2, ge=0)
+
+
+class Schedule(Settings):
+    """Learning rate over training, as a factor of the optimizer's.
+
+    Parameters
+    ----------
+    name : "cosine" for cos(7 pi t / 16), which ends at 0.195, or "constant"
+    warmup : share of the training over which the factor rises linearly from 0
+    """
+
+    name: Literal["cosine", "constant"] = "cosine"
+    warmup: float = Field(default=0.05, ge=0, le=1)
+
+    def factor(self, t: float) -> float:
+        """Factor of the learning rate when a share `t` in [0, 1] of the steps is done.
+
+        Carlini et al., "Membership inference attacks from first principles", S&P 2022 (in the
+        code of the paper).
+
+        >>> round(Schedule().factor(1.0), 3), Schedule(warmup=0.5).factor(0.0)
+        (0.195, 0.0)
+        """
+        rise = min(1.0, t / self.warmup) if self.warmup else 1.0
+        return rise * (math.cos(7 * math.pi * t / 16) if self.name == "cosine" else 1.0)
+
+
+def _named(default: str) -> BeforeValidator:
+    """A block without a name is the default one, so that ``optimizer: {lr: 0.01}`` works."""
+
+    def add(block: Any) -> Any:
+        if isinstance(block, Mapping) and "name" not in block:
+            return {"name": default, **block}
+        return block
+
+    return BeforeValidator(add)
+
+
+class TrainSettings(Settings):
+    """How models are trained; everything in it changes the answer.
+
+    Parameters
+    ----------
+    model : the architecture
+    epochs : passes over the members, on average
+    batch_size : records a step; at most the number of members that is expected
+    optimizer, schedule : see there
+    ema : decay of the running average of the weights, which is what is evaluated; 0 for none.
+        Early on the decay is (1 + step) / (10 + step) where that is smaller, so that a short
+        training does not keep its first weights.
+    augment : none, trivial (mirror), weak (and shift), medium (and rotate) or strong (and change
+        contrast and brightness)
+    views : evaluations of each record: the record itself, then views - 1 augmented copies, the
+        same for all models
+    privacy : null; training with differential privacy is not available
+    """
+
+    model: Annotated[ModelSettings, _named("tabular_resnet")] = TabularResNetSettings()
+    epochs: int = Field(default=30, ge=1)
+    batch_size: int = Field(default=512, ge=1)
+    optimizer: Annotated[Annotated[SGD | AdamW, Field(discriminator="name")], _named("sgd")] = SGD()
+    schedule: Schedule = Schedule()
+    ema: float = Field(default=0.995, ge=0, lt=1)
+    augment: Augment = "none"
+    views: int = Field(default=1, ge=1)
+    privacy: None = None
+
+    @field_validator("privacy", mode="before")
+    @classmethod
+    def _not_yet(cls, value: Any) -> Any:
+        if value is not None:
+            raise ValueError(
+                "Training with differential privacy is not available in this version; leave "
+                "privacy out or set it to null."
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> TrainSettings:
+        if isinstance(self.model, TabularResNetSettings) and self.augment != "none":
+            raise ValueError(
+                f"augment={self.augment!r} changes images, but model 'tabular_resnet' takes "
+                "tables; set augment: none."
+            )
+        if self.augment == "none" and self.views > 1:
+            raise ValueError(
+                f"views={self.views} needs augmented copies of the records; set views: 1 or "
+                "augment: trivial, weak, medium or strong."
+            )
+        return self
+
+
+class Performance(Settings):
+    """How fast models are trained; nothing in it changes the meaning of a result.
+
+    Parameters
+    ----------
+    device : auto (a CUDA device where there is one), cpu or cuda
+    models_at_once : auto, or how many models are trained as one stack
+    compile : auto, or whether torch.compile is used
+    precision : auto (bfloat16 for images on CUDA, else float32), float32 or bfloat16; weights and
+        losses are float32 in any case
+    """
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    models_at_once: Literal["auto"] | int = "auto"
+    compile: Literal["auto"] | bool = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+    @field_validator("models_at_once", mode="before")
+    @classmethod
+    def _count(cls, value: Any) -> Any:
+        if value == "auto" or (type(value) is int and value >= 1):
+            return value
+        raise ValueError("expected auto or a whole number of at least 1")
+
+    @field_validator("compile", mode="before")
+    @classmethod
+    def _choice(cls, value: Any) -> Any:
+        if value == "auto" or isinstance(value, bool):
+            return value
+        raise ValueError("expected auto, true or false")

@@ -1,0 +1,182 @@
+"""Training with PyTorch: the trainer behind a configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from confide import _check
+from confide.cohort import Task
+from confide.errors import ArgumentError, ConfigError, TrainingError
+from confide.models import build
+from confide.training.allocator import keep_freed_memory
+from confide.training.base import Trainer
+from confide.training.forward import LossFunction, compiled, loss_function
+from confide.training.loop import evaluate, train
+from confide.training.plan import Plan
+from confide.training.records import Records
+from confide.training.settings import Performance, TrainSettings
+
+
+_Precision = Literal["high", "highest"]
+
+
+class TorchTrainer(Trainer):
+    """Trains neural networks, several at once as one stack where that is faster.
+
+    A model depends on its members and its seed alone, not on which others are in its stack, up
+    to the rounding of float32; on a CPU the same call gives the same bits.  Global random states
+    are neither read nor changed.  Images are standardised by mean and standard deviation of each
+    channel over all audited records, members or not, so that all models share them.
+
+    Parameters
+    ----------
+    inputs : (n_all, n_features) float32 or (n_all, channels, height, width) uint8, audited
+        records first, then held-out ones; tables are expected in standardised form
+    label : labels of the audited records, as in :class:`confide.cohort.Cohort`; further rows are
+        not read
+    task : "binary", "multiclass" or "multilabel"
+    n_classes : number of classes, or of labels for multilabel; a binary task has one logit
+    n_audited : number of audited records
+    expected_members : records that a model is trained on, on average; fixes the number of steps,
+        which is the same for all models
+    settings : what changes the answer
+    performance : what changes only the speed
+
+    Raises
+    ------
+    ArgumentError : arrays that do not fit together or the architecture
+    ConfigError : device "cuda" where there is none
+    """
+
+    def __init__(
+        self,
+        inputs: NDArray[Any],
+        label: NDArray[Any],
+        *,
+        task: Task,
+        n_classes: int,
+        n_audited: int,
+        expected_members: float,
+        settings: TrainSettings | None = None,
+        performance: Performance | None = None,
+    ) -> None:
+        self._settings = settings or TrainSettings()
+        performance = performance or Performance()
+        device = _device(performance)
+        tf32 = device.type == "cuda" and performance.precision != "float32"
+        self._matmul: _Precision = "high" if tf32 else "highest"
+        _check.in_range(1, n_audited, expected_members=expected_members)
+        self._records = Records.on(device, inputs, label, task, n_classes, n_audited)
+        shape = self._records.shape
+        self._network = build(self._settings.model, shape, self._records.n_outputs)
+        self._expected = expected_members
+        self._plan = Plan.of(
+            self._settings,
+            performance,
+            device.type,
+            shape,
+            expected_members,
+            sum(p.numel() for p in self._network.parameters()),
+        )
+        self.models_at_once = self._plan.models_at_once
+        if device.type == "cpu":
+            keep_freed_memory()
+
+    def fit(self, members: NDArray[np.bool_], seeds: Sequence[int]) -> NDArray[np.float32]:
+        """See :meth:`Trainer.fit`.
+
+        Raises
+        ------
+        ArgumentError : members or seeds of a wrong shape, or a model without members
+        TrainingError : a model diverged or the device is out of memory; names the position of the
+            model and the remedy
+        """
+        self._check_members(members, seeds)
+        rows = [torch.from_numpy(np.flatnonzero(row)) for row in members]
+        try:
+            with _matmul_precision(self._matmul):
+                weights = train(
+                    self._network,
+                    self._loss_of,
+                    self._records,
+                    rows,
+                    seeds,
+                    self._settings,
+                    self._plan,
+                )
+                return evaluate(self._network, weights, self._records, self._settings, self._plan)
+        except torch.OutOfMemoryError as error:
+            raise TrainingError(
+                f"{len(members)} models at once do not fit into the memory of the device; set "
+                "performance.models_at_once lower."
+            ) from error
+
+    @cached_property
+    def _loss_of(self) -> LossFunction:
+        loss_of = loss_function(self._network, self._records.task, half=self._plan.half)
+        if not self._plan.compiles:
+            return loss_of
+        # Compiled once; every stack of the same size uses it again with new weights.
+        inputs, label = self._records.inputs, self._records.label
+        stack = (self.models_at_once, self._plan.batch)
+        weights = {
+            name: torch.zeros(stack[:1] + w.shape, device=inputs.device, requires_grad=True)
+            for name, w in self._network.named_parameters()
+        }
+        x = torch.zeros(stack + inputs.shape[1:], device=inputs.device)
+        y = torch.zeros(stack + label.shape[1:], device=inputs.device, dtype=label.dtype)
+        return compiled(loss_of, weights, x, y)
+
+    def _check_members(self, members: NDArray[np.bool_], seeds: Sequence[int]) -> None:
+        n_audited = len(self._records.label)
+        _check.shape((None, n_audited), members=members)
+        if members.dtype != bool:
+            raise ArgumentError(f"Expected members of type bool, got {members.dtype}.")
+        if not 1 <= len(members) <= self.models_at_once or len(seeds) != len(members):
+            raise ArgumentError(
+                f"Expected 1 to {self.models_at_once} rows of members and as many seeds, got "
+                f"{len(members)} and {len(seeds)}."
+            )
+        empty = ~members.any(axis=1)
+        if empty.any():
+            raise ArgumentError(
+                f"The model at position {int(np.argmax(empty))} has no members; a model needs at "
+                "least one record to train on."
+            )
+
+    def describe(self) -> dict[str, Any]:
+        """See :meth:`Trainer.describe`."""
+        return {
+            "trainer": type(self).__name__,
+            "task": self._records.task,
+            "n_outputs": self._records.n_outputs,
+            "expected_members": self._expected,
+            "settings": self._settings.model_dump(mode="json"),
+        }
+
+
+def _device(performance: Performance) -> torch.device:
+    available = torch.cuda.is_available()
+    if performance.device == "cuda" and not available:
+        raise ConfigError(
+            "performance.device is cuda, but no CUDA device was found; use auto or cpu."
+        )
+    return torch.device("cuda" if available and performance.device != "cpu" else "cpu")
+
+
+@contextmanager
+def _matmul_precision(name: _Precision) -> Iterator[None]:
+    """Products of float32 matrices in TensorFloat32 ("high") or in full, for a while."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(name)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -1,0 +1,340 @@
+"""Image files and arrays."""
+
+import contextlib
+import io
+import struct
+import zipfile
+import zlib
+
+import numpy as np
+import pandas as pd
+import pydantic
+import pytest
+from PIL import Image, PngImagePlugin
+
+from confide.datasets import Images
+from confide.datasets.pixels import read_array, read_files
+from confide.errors import ImageError, MissingFileError, TableError
+
+RNG = np.random.default_rng(0)
+
+
+def png(pixels, **options):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", **options)
+    return buffer.getvalue()
+
+
+def smooth(height, width, seed=0):
+    """Grey pixels that survive resizing."""
+    rng = np.random.default_rng(seed)
+    coarse = Image.fromarray(rng.integers(0, 256, (6, 6), dtype=np.uint8))
+    return np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Four grey images of three patients, one of them as JPEG."""
+    (tmp_path / "pics" / "sub").mkdir(parents=True)
+    names = ["a.png", "b.png", "sub/c.png", "d.jpg"]
+    for seed, name in enumerate(names):
+        Image.fromarray(smooth(40, 60, seed)).save(tmp_path / "pics" / name)
+    pd.DataFrame(
+        {
+            "image": names,
+            "patient_id": [1, 1, 2, 3],
+            "view": ["AP", "PA", "AP", "PA"],
+            "sex": ["f", "f", "m", None],
+        }
+    ).to_csv(tmp_path / "t.csv", index=False)
+    return tmp_path
+
+
+def images(**changed):
+    given = {"path": "t.csv", "images": "pics", "patient": "patient_id", "label": "view"}
+    return Images(**(given | changed))
+
+
+def test_files_in_the_order_of_the_table(folder):
+    data = images(size=(40, 60), groups=["sex"]).load(folder)
+    assert data.inputs.shape == (4, 1, 40, 60)
+    assert data.inputs.dtype == np.uint8
+    for seed in range(3):
+        assert np.array_equal(data.inputs[seed, 0], smooth(40, 60, seed))
+    assert np.abs(data.inputs[3, 0].astype(int) - smooth(40, 60, 3)).mean() < 5  # JPEG
+    assert data.cohort.classes == ("AP", "PA")
+    assert data.cohort.groups["sex"].isna().tolist() == [False, False, False, True]
+    assert data.feature_names == data.notes == ()
+
+
+def test_size_is_height_and_width_and_shrinking_averages(folder):
+    data = images().load(folder)
+    assert data.inputs.shape == (4, 1, 64, 64)
+    low = images(size=(10, 20)).load(folder).inputs[0, 0].astype(float)
+    blocks = smooth(40, 60, 0).reshape(10, 4, 20, 3).mean((1, 3))
+    assert np.abs(low - blocks).mean() < 4
+    # Antialiasing: a fine checkerboard becomes grey.
+    checks = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)
+    (folder / "pics" / "a.png").write_bytes(png(checks))
+    grey = images(size=(8, 8)).load(folder).inputs[0]
+    assert grey.min() > 100
+    assert grey.max() < 155
+
+
+def test_the_folder_of_the_table_is_the_default(folder):
+    names = pd.read_csv(folder / "t.csv")
+    names["image"] = "pics/" + names["image"]
+    names.to_csv(folder / "u.csv", index=False)
+    source = Images(path="u.csv", patient="patient_id", label="view")
+    assert source.load(folder).fingerprint() == images().load(folder).fingerprint()
+
+
+def save(folder, *arrays, **options):
+    paths = []
+    for i, pixels in enumerate(arrays):
+        paths.append(folder / f"{i}.png")
+        Image.fromarray(pixels).save(paths[-1], **options)
+    return paths
+
+
+def test_colour_and_grey(tmp_path):
+    grey = smooth(8, 8)
+    equal = np.stack([grey] * 3, axis=-1)
+    colour = RNG.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    one, _ = read_files(save(tmp_path, grey, equal), (8, 8))
+    assert np.array_equal(one, np.stack([grey, grey])[:, None])
+
+    paths = save(tmp_path, grey, colour)
+    three, _ = read_files(paths, (8, 8))
+    assert np.array_equal(three[0], np.stack([grey] * 3))
+    assert np.array_equal(three[1], np.moveaxis(colour, -1, 0))
+    assert np.array_equal(read_files(paths[:1], (8, 8), 3)[0], three[:1])
+    luminance = np.asarray(Image.fromarray(colour).convert("L"))
+    assert np.array_equal(read_files(paths, (8, 8), 1)[0][1, 0], luminance)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
+def test_modes_of_png(tmp_path, mode):
+    grey = Image.fromarray(smooth(8, 8))
+    image = Image.fromarray(smooth(8, 8).astype(np.uint16)) if mode == "I;16" else grey
+    image.convert(mode).save(tmp_path / "x.png")
+    pixels, notes = read_files([tmp_path / "x.png"], (8, 8))
+    assert pixels.shape == (1, 1, 8, 8)
+    assert bool(notes) == (mode == "I;16")
+
+
+def test_sixteen_bits_are_scaled_by_one_factor(tmp_path):
+    deep = np.linspace(0, 4000, 64).reshape(8, 8).astype(np.uint16)
+    paths = save(tmp_path, deep, deep // 2, smooth(8, 8))
+    pixels, notes = read_files(paths, (8, 8))
+    assert np.array_equal(pixels[0, 0], np.round(deep * (255 / 4095)))
+    assert np.array_equal(pixels[1, 0], np.round(deep // 2 * (255 / 4095)))
+    assert np.array_equal(pixels[2, 0], smooth(8, 8))
+    assert notes == ("2 images have 16 bits; their values 0 to 4,095 became 0 to 255.",)
+    full = np.array([[0, 65535]], dtype=np.uint16)
+    assert read_files(save(tmp_path, full), (1, 2))[0].tolist() == [[[[0, 255]]]]
+
+
+def chunk(kind, content):
+    return (
+        struct.pack(">I", len(content))
+        + kind
+        + content
+        + struct.pack(">I", zlib.crc32(kind + content))
+    )
+
+
+def large_png(width, height):
+    """A few hundred bytes that claim to be a huge image."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    pixels = chunk(b"IDAT", zlib.compress(bytes(1000)))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + pixels + chunk(b"IEND", b"")
+
+
+def animated():
+    buffer = io.BytesIO()
+    frames = [Image.fromarray(smooth(8, 8, seed)) for seed in range(2)]
+    frames[0].save(buffer, "PNG", save_all=True, append_images=frames[1:])
+    return buffer.getvalue()
+
+
+def gif():
+    buffer = io.BytesIO()
+    Image.fromarray(smooth(8, 8)).save(buffer, "GIF")
+    return buffer.getvalue()
+
+
+def swollen_text():
+    info = PngImagePlugin.PngInfo()
+    info.add_text("note", "x" * 3_000_000, zip=True)
+    return png(smooth(8, 8), pnginfo=info)
+
+
+WHOLE = png(RNG.integers(0, 256, (40, 60), dtype=np.uint8))
+BAD = {
+    "truncated": (WHOLE[: len(WHOLE) // 2], "damaged"),
+    "empty": (b"", "not a PNG or JPEG"),
+    "text": (b"patient,label\n", "not a PNG or JPEG"),
+    "gif": (gif(), "not a PNG or JPEG"),
+    "wrong checksum": (WHOLE[:50] + b"\0\0" + WHOLE[52:], "damaged"),
+    "frames": (animated(), "several frames"),
+    "dicom": (bytes(128) + b"DICM" + bytes(100), "DICOM file"),
+    "large": (large_png(10_000, 10_000), "more than 89,478,485 pixels"),
+    "huge": (large_png(100_000, 100_000), "more than 89,478,485 pixels"),
+    "swollen text": (swollen_text(), "damaged or cannot be read"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_what_is_no_image_is_refused_with_row_and_file(folder, kind):
+    content, message = BAD[kind]
+    (folder / "pics" / "sub" / "c.png").write_bytes(content)
+    with pytest.raises(ImageError, match=rf"^Row 2: .*c\.png .*{message}"):
+        images().load(folder)
+
+
+def test_an_absent_image_is_named(folder):
+    (folder / "pics" / "b.png").unlink()
+    with pytest.raises(ImageError, match=r"^Row 1: There is no image .*b\.png"):
+        images().load(folder)
+    (folder / "pics" / "b.png").mkdir()
+    with pytest.raises(ImageError, match=r"^Row 1: .*b\.png is damaged or cannot be read"):
+        images().load(folder)
+    with pytest.raises(MissingFileError, match=r"no folder of images .*pix"):
+        images(images="pix").load(folder)
+
+
+def with_name(folder, name):
+    frame = pd.read_csv(folder / "t.csv")
+    frame.loc[2, "image"] = name
+    frame.to_parquet(folder / "n.parquet")
+    return images(path="n.parquet")
+
+
+@pytest.mark.parametrize("name", ["../t.csv", "/etc/hostname", "sub/../../t.csv", "out", "round"])
+def test_a_path_that_leaves_the_folder_is_refused(folder, name):
+    (folder / "pics" / "out").symlink_to(folder / "t.csv")
+    (folder / "pics" / "round").symlink_to(folder / "pics" / "round")
+    with pytest.raises(ImageError, match=f"Row 2: the file {name!r} is outside the folder"):
+        with_name(folder, name).load(folder)
+
+
+def test_names_of_files_inside_may_wander(folder):
+    assert with_name(folder, "sub/../sub/c.png").load(folder).inputs.shape == (4, 1, 64, 64)
+    for name in (None, "a\0b"):
+        with pytest.raises(ImageError, match=r"Row 2 has .* for a file name"):
+            with_name(folder, name).load(folder)
+    with pytest.raises(ImageError, match="Row 2: "):
+        with_name(folder, "x" * 5000).load(folder)
+
+
+def test_random_damage_gives_an_image_or_an_image_error(tmp_path):
+    rng = np.random.default_rng(0)
+    jpeg = io.BytesIO()
+    Image.fromarray(smooth(40, 60)).save(jpeg, "JPEG")
+    for i in range(300):
+        content = bytearray([WHOLE, jpeg.getvalue()][i % 2])
+        content[rng.integers(len(content))] = rng.integers(256)
+        (tmp_path / "x").write_bytes(content)
+        with contextlib.suppress(ImageError):
+            assert read_files([tmp_path / "x"], (8, 8))[0].shape[2:] == (8, 8)
+
+
+# --- arrays
+
+
+def array_source(**changed):
+    return Images(path="t.csv", array="x.npz", patient="patient_id", label="view", **changed)
+
+
+STACK = RNG.integers(0, 256, (4, 8, 6), dtype=np.uint8)
+COLOUR = RNG.integers(0, 256, (4, 8, 6, 3), dtype=np.uint8)
+
+
+def test_an_array_in_the_order_of_the_table(folder):
+    np.savez(folder / "x.npz", first=STACK, names=np.array(["a"] * 4), second=STACK[::-1])
+    data = array_source(size=(8, 6)).load(folder)
+    assert np.array_equal(data.inputs, STACK[:, None])
+    second = array_source(size=(8, 6), array_key="second").load(folder)
+    assert np.array_equal(second.inputs, STACK[::-1, None])
+    assert array_source(size=(4, 4)).load(folder).inputs.shape == (4, 1, 4, 4)
+
+
+@pytest.mark.parametrize("order", [lambda a: a, lambda a: np.moveaxis(a, 3, 1), np.asfortranarray])
+def test_channels_last_or_first(tmp_path, order):
+    np.savez_compressed(tmp_path / "x.npz", order(COLOUR), order(STACK[..., None]))
+    found, _ = read_array(tmp_path / "x.npz", None, 4, (8, 6))
+    assert np.array_equal(found, np.moveaxis(COLOUR, 3, 1))
+    found, _ = read_array(tmp_path / "x.npz", "arr_1", 4, (8, 6))
+    assert np.array_equal(found, STACK[:, None])
+
+
+def test_an_array_of_sixteen_bits(tmp_path):
+    np.savez(tmp_path / "x.npz", STACK.astype(np.uint16) * 16)
+    found, notes = read_array(tmp_path / "x.npz", None, 4, (8, 6))
+    assert np.array_equal(found[:, 0], np.round(STACK.astype(float) * 16 * 255 / 4095))
+    assert "4,095" in notes[0]
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (STACK[:3], "3 images for a table of 4 rows"),
+        (STACK.astype(float), "of type float64"),
+        (np.array([None] * 4, dtype=object), "of type object"),
+        (STACK[..., 0], r"of shape \(4, 8\)"),
+        (np.zeros((4, 8, 6, 2), np.uint8), r"of shape \(4, 8, 6, 2\)"),
+        (COLOUR.astype(np.uint16), "type uint16; expected"),
+        (np.zeros((4, 0, 6), np.uint8), "takes 0 bytes"),
+    ],
+)
+def test_arrays_of_another_form_are_refused(folder, array, message):
+    np.savez(folder / "x.npz", images=array)
+    with pytest.raises(ImageError, match=rf"Array 'images' of .*x\.npz .*{message}"):
+        array_source().load(folder)
+
+
+def npz(path, header):
+    content = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("images.npy", content)
+
+
+def test_the_size_of_an_array_is_checked_before_it_is_read(tmp_path):
+    path = tmp_path / "x.npz"
+    npz(path, "{'descr': '|u1', 'fortran_order': False, 'shape': (4, 100000, 100000), }\n")
+    with pytest.raises(ImageError, match=r"takes 40,000,000,000 bytes; expected 1 to 8,589"):
+        read_array(path, None, 4, (8, 8))
+    npz(path, "{'descr': '|u1', 'fortran_order': False, 'shape': (4, 8, 6), }\n")
+    with pytest.raises(ImageError, match="damaged"):
+        read_array(path, None, 4, (8, 8))
+    np.savez_compressed(path, images=np.zeros((4, 100, 100), np.uint8))
+    assert read_array(path, None, 4, (8, 8), max_bytes=40_000)[0].shape == (4, 1, 8, 8)
+    with pytest.raises(ImageError, match="expected 1 to 39,999"):
+        read_array(path, None, 4, (8, 8), max_bytes=39_999)
+
+
+def test_what_is_no_npz_file_is_refused(folder):
+    np.savez(folder / "x.npz", images=STACK)
+    with pytest.raises(ImageError, match=r"no array 'image'; its arrays are: images\."):
+        array_source(array_key="image").load(folder)
+    whole = (folder / "x.npz").read_bytes()
+    for content in (b"", b"text", whole[:100], whole[:70] + b"\xff" * 40 + whole[110:]):
+        (folder / "x.npz").write_bytes(content)
+        with pytest.raises(ImageError, match=r"x\.npz is damaged or not an \.npz file"):
+            array_source().load(folder)
+    (folder / "x.npz").unlink()
+    with pytest.raises(MissingFileError, match=r"no array .*x\.npz"):
+        array_source().load(folder)
+
+
+def test_files_or_array_not_both(folder):
+    with pytest.raises(pydantic.ValidationError, match="not both"):
+        array_source(images="pics")
+    with pytest.raises(pydantic.ValidationError, match="array_key"):
+        images(array_key="x")
+    for size in ((0, 8), (8,), (8, 100_000)):
+        with pytest.raises(pydantic.ValidationError):
+            images(size=size)
+    with pytest.raises(TableError, match="no column 'file'"):
+        images(image="file").load(folder)

@@ -1,0 +1,77 @@
+import dataclasses
+import json
+
+import pandas as pd
+import pytest
+
+from confide.reports import figures, view
+
+
+def _curve(rows):
+    return pd.DataFrame(rows, columns=["curve", "series", "x", "y", "low", "high"])
+
+
+def test_roc_leaves_out_what_a_logarithmic_axis_cannot_show():
+    rows = [("roc", "lira", 0.0, 0.0, 0.0, 0.1), ("roc", "lira", 0.002, 0.01, 0.0, 0.02)]
+    rows += [("roc", "lira", 0.5, 0.7, None, None), ("survival", "joint", 0.6, 0.2, 0.1, 0.3)]
+    figure = figures.roc(_curve(rows))
+    (series,) = figure["series"]
+    assert series["name"] == "LiRA"
+    assert (series["x"], series["y"]) == ([0.002, 0.5], [0.01, 0.7])
+    assert (series["band_x"], series["low"], series["high"]) == ([0.002], [0.0], [0.02])
+    assert figure["x_floor"] == figure["y_floor"] == pytest.approx(0.001)
+
+
+def test_survival_is_drawn_from_chance_upwards(make_result):
+    figure = figures.survival(make_result().curves)
+    assert [series["style"] for series in figure["series"]] == ["measured", "null"] * 2
+    assert [series["colour"] for series in figure["series"]] == [0, 0, 1, 1]
+    assert min(figure["series"][0]["x"]) == 0.5
+    assert figure["series"][1]["band_x"] == []  # what chance gives has no interval
+    assert figure["y_floor"] == pytest.approx(0.001)  # 1 of 455 patients is 0.2 %
+
+
+@pytest.mark.parametrize("curves", [pd.DataFrame(), _curve([("roc", "lira", 0, 0, 0, 0)])])
+def test_no_points_no_figure(curves):
+    assert figures.roc(curves) is None
+    assert figures.survival(curves) is None
+
+
+def test_json_survives_a_script_element_and_comes_back_unchanged(hostile):
+    text = figures.to_json(list(hostile))
+    assert not set("<>&\u2028\u2029") & set(text)
+    assert json.loads(text) == list(hostile)
+
+
+def _forest(make_result, **columns):
+    result = make_result(groups={"site": {"a": 50, "b": 60}})
+    table = result.groups.assign(**columns)
+    return figures.forest(view.groups(dataclasses.replace(result, groups=table)))
+
+
+def test_forest_is_logarithmic_and_shares_one_axis(make_result):
+    forest = _forest(make_result, ratio=[1, 2], ratio_low=[0.5, 1], ratio_high=[2, 4])
+    a, b = forest.marks[0]
+    ticks = {text: place for place, text in forest.ticks}
+    assert list(ticks) == ["1/2", "1", "2", "4"]
+    assert (a.left, a.dot, a.right) == (ticks["1/2"], ticks["1"], ticks["2"])
+    assert (b.left, b.dot, b.right) == (ticks["1"], ticks["2"], ticks["4"])
+    assert forest.one == ticks["1"]
+    assert ticks["2"] - ticks["1"] == pytest.approx(ticks["4"] - ticks["2"])
+    assert (a.cut_left, a.cut_right) == (False, False)
+
+
+def test_forest_marks_what_goes_on_beyond_the_axis(make_result):
+    forest = _forest(make_result, ratio=[0, 2], ratio_low=[0, 1], ratio_high=[float("inf"), 4000.0])
+    a, b = forest.marks[0]
+    assert a.dot is None  # a ratio of 0 has no place on a logarithmic axis
+    assert (a.cut_left, a.cut_right) == (True, True)
+    assert (b.cut_left, b.cut_right) == (False, True)
+    assert a.right == b.right == max(place for place, _ in forest.ticks)
+
+
+def test_forest_without_cells_or_intervals(make_result):
+    assert figures.forest([]).marks == ()
+    forest = _forest(make_result, ratio_low=[None, 1.0], ratio_high=[None, 2.0])
+    assert forest.marks[0][0] is None
+    assert forest.marks[0][1] is not None

@@ -1,0 +1,283 @@
+import base64
+import copy
+import dataclasses
+import hashlib
+import itertools
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from confide.reports.html import render
+
+
+class Page(HTMLParser):
+    """Tags, visible text and table rows of a page."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.text, self.rows, self.scripts = [], "", [], []
+        self._skip, self._cell = None, False
+        self.feed(page)
+        self.text = " ".join(self.text.split())
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag in ("script", "style"):
+            self._skip = tag
+        elif tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th"):
+            self.rows[-1].append("")
+            self._cell = True
+
+    def handle_endtag(self, tag):
+        if tag == self._skip:
+            self._skip = None
+        elif tag in ("td", "th"):
+            self._cell = False
+
+    def handle_data(self, data):
+        if self._skip == "script":
+            self.scripts.append(data)
+        if self._skip:
+            return
+        self.text += " " + data
+        if self._cell:
+            self.rows[-1][-1] = " ".join(f"{self.rows[-1][-1]} {data}".split())
+
+    def row(self, *start):
+        (found,) = [row for row in self.rows if tuple(row[: len(start)]) == start]
+        return found
+
+
+def page(result, **more):
+    return Page(render(result, title="An audit", method={"model": "mlp"}, **more))
+
+
+def test_figures_are_those_of_the_summary(make_result):
+    result = make_result(warnings=["A warning."])
+    before = copy.deepcopy(result.summary)
+    shown = page(result)
+    assert result.summary == before
+    assert "455 patients with" in shown.text
+    assert "12 of 455" in shown.text
+    assert ["LiRA", "0.610 0.590 to 0.630", "0.577"] in shown.rows
+    assert ["RMIA", "0.627 0.607 to 0.647", "0.589"] in shown.rows
+    for row in (
+        ["10%", "21.0% 16.8% to 25.2%", "1,420", "67.7%", "18.9%", "2.1%"],
+        ["1%", "5.0% 4.0% to 6.0%", "142", "83.3%", "35.7%", "4.8%"],
+        ["0.1%", "1.2% 1.0% to 1.5%", "14", "92.5%", "57.7%", "11.1%"],
+        ["0.01%", "not measurable: too few outsiders to see so small a rate"],
+    ):
+        assert shown.rows.count(row) == 2  # for both attacks
+    assert "AUC 0.742" in shown.text
+    assert "19 of 20 planted patients found" in shown.text
+    assert "p = .042" in shown.text
+    assert shown.row("All") == [
+        "All",
+        "114",
+        "0.951 0.941 to 0.961",
+        "0.901 0.881 to 0.921",
+        "0.627",
+        "12",
+    ]
+    assert "A warning." in shown.text
+    assert shown.row("blind")[1:] == ["passed", "AUC 0.503 (0.468 to 0.538)."]
+
+
+def test_tail_and_group_figures_are_those_of_the_tables(make_result):
+    result = make_result()
+    result.summary["patients"]["tail"] = {
+        "0.8": {"raw": 0.0264, "null": 0.00035, "corrected": 0.015, "low": 0.014, "high": 0.04}
+    }
+    result.groups.loc[0, result.groups.columns[3:]] = [
+        0.25, 1.234, 0.5, 2.0, 0.0004, 0.0123, 0.5678,
+    ]  # fmt: skip
+    shown = page(result)
+    assert shown.row("0.8") == ["0.8", "2.6% 1.4% to 4.0%", "0.035%", "1.5%"]
+    assert ["Female", "", "1.23 0.50 to 2.00", "25.0%", "227", "0.568", "< .001", ".012"] in (
+        shown.rows
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "label", "sentence"),
+    [
+        ("at_risk", "Patients at risk", "12 of 455 patients are at risk"),
+        ("detectable", "Leakage detected", "though no single patient could be named"),
+        ("none_found", "None found", "within what this audit could detect"),
+        ("not_established", "Not established", "cannot say whether patients are at risk"),
+    ],
+)
+def test_verdicts(make_result, status, label, sentence):
+    shown = page(make_result(status=status, n_at_risk=12 if status == "at_risk" else 0))
+    assert label in shown.text
+    assert sentence in shown.text
+    assert "Sentences that the audit wrote." in shown.text
+    assert "The models of this audit are not the released model." in shown.text
+    assert ("Not established is never safe." in shown.text) == (status == "not_established")
+
+
+def test_a_failed_guard_is_named_in_the_verdict(make_result):
+    guard = {"name": "blind", "status": "failed", "message": "AUC 0.71. Accepted by name."}
+    shown = page(make_result(guards=[guard])).text
+    assert "A guard of validity failed: blind." in shown
+    assert shown.index("A guard of validity failed") < shown.index("What this means")
+
+
+def test_ids_only_on_request(make_result):
+    result = make_result()
+    at_risk = result.patients[result.patients["at_risk"]]["patient"].tolist()
+    plain = render(result, title="An audit", method={})
+    assert "MRN-" not in plain
+    named = page(result, show_ids=True)
+    assert "This report names patients." in named.text
+    for patient in at_risk:
+        assert named.row(patient)
+    others = set(result.patients["patient"]) - set(at_risk)
+    assert not others & {row[0] for row in named.rows if row}
+
+
+def test_small_cells_are_withheld(make_result):
+    groups = {"race": {"White": 400, "Nine": 9, "Ten": 10}}
+    result = make_result(groups=groups)
+    by_group = result.summary["utility"]["by_group"]["race"]
+    by_group["White"]["n_patients"] = 9
+    by_group["Ten"]["n_patients"] = 10
+    shown = page(result)
+    nine = [row for row in shown.rows if row and row[0] == "Nine"]
+    assert nine == [
+        ["Nine", "", "withheld", "< 10", ""],
+        ["Nine", "< 10", "withheld", "withheld"],
+    ]
+    utility = [row for row in shown.rows if row and row[0] in ("White", "Ten")][-2:]
+    assert utility[0][1:3] == ["< 10", "withheld"]
+    assert utility[1][1] == "10"
+
+
+def test_nothing_measured(make_result):
+    result = make_result(
+        attacks=(),
+        n_at_risk=0,
+        status="not_established",
+        groups={},
+        patients=None,
+        utility=None,
+        guards=[],
+        epsilon=None,
+        warnings=None,
+        models_missing=None,
+    )
+    result = dataclasses.replace(
+        result, curves=result.curves.iloc[:0], patients=result.patients.iloc[:0]
+    )
+    shown = page(result)
+    for sentence in (
+        "No attack was measured.",
+        "The risk of patients was not measured.",
+        "No groups were given.",
+        "The list is empty, and that is no finding",
+        "Utility was not measured",
+    ):
+        assert sentence in shown.text
+    assert "Guards and warnings" not in shown.text
+    assert shown.scripts == []  # no figure, no script
+    assert page(dataclasses.replace(result, summary={})).text
+
+
+def test_missing_figures_are_not_numbers(make_result):
+    result = make_result()
+    for found in result.summary["attacks"].values():
+        found |= {"auc": None, "auc_low": None, "auc_high": None, "balanced_accuracy": None}
+        found["tpr_at_fpr"]["0.01"] = {"tpr": 0.05, "low": None, "high": None}
+    result.groups[["ratio", "ratio_low", "ratio_high"]] = np.nan
+    result.patients["q_value"] = np.nan
+    shown = page(result)
+    assert ["LiRA", "n/a", "n/a"] in shown.rows
+    assert ["1%", "5.0%", "n/a", "n/a", "n/a", "n/a"] in shown.rows
+    assert not re.search(r"\b(nan|None|NaN)\b", shown.text)
+
+
+def test_an_empty_list_is_said_to_be_empty(make_result):
+    shown = page(make_result(status="none_found", n_at_risk=0))
+    assert "This does not mean that no patient is at risk." in shown.text
+
+
+def test_hostile_names_are_text(make_result, hostile):
+    groups = {"race": dict.fromkeys(hostile, 50), hostile[0]: {hostile[1]: 60}}
+    result = make_result(groups=groups, attacks=("lira", *hostile[:3]))
+    result.patients["patient"] = [hostile[i % 8] + str(i) for i in range(len(result.patients))]
+    result.summary["warnings"] = list(hostile)
+    benign = render(make_result(), title="t", method={}, show_ids=True)
+    text = render(result, title=hostile[1], method={hostile[0]: hostile[2]}, show_ids=True)
+    shown = Page(text)
+    assert {tag for tag, _ in shown.tags} <= {tag for tag, _ in Page(benign).tags}
+    assert len(shown.scripts) == 3
+    assert not [name for _, attrs in shown.tags for name in attrs if name.startswith("on")]
+    assert "{{ 7*7 }}" in shown.text
+    assert "<script>alert(1)</script>" in shown.text
+    assert "\u202e" not in text
+
+
+def test_at_most_two_hundred_patients_and_few_megabytes(make_result):
+    result = make_result(30_000, n_at_risk=900)
+    text = render(result, title="Large", method={})
+    shown = Page(text)
+    assert "The first 200 of 900 patients at risk" in shown.text
+    assert "30,000 patients" in shown.text
+    assert sum(bool(re.fullmatch(r"P\d+", row[0])) for row in shown.rows if row) == 200
+    assert len(text.encode()) < 6e6
+
+
+def test_the_page_may_run_its_own_scripts_and_load_nothing(make_result):
+    text = render(make_result(), title="t", method={})
+    shown = Page(text)
+    (policy,) = [
+        attrs["content"]
+        for tag, attrs in shown.tags
+        if tag == "meta" and attrs.get("http-equiv") == "Content-Security-Policy"
+    ]
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    _, *code = shown.scripts
+    for script in code:
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        assert f"'sha256-{digest}'" in policy
+    loading = {"src", "srcset", "data", "action", "poster", "background"}
+    assert not [attrs for _, attrs in shown.tags if loading & set(attrs)]
+    assert {attrs["href"][:1] for _, attrs in shown.tags if "href" in attrs} == {"#", "d"}
+
+
+def test_tables_have_captions_and_headings_do_not_skip(make_result):
+    tags = [tag for tag, _ in page(make_result()).tags]
+    assert tags.count("table") == tags.count("caption") > 5
+    levels = [int(tag[1]) for tag in tags if re.fullmatch(r"h\d", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(b - a <= 1 for a, b in itertools.pairwise(levels))
+
+
+def test_bounds_on_epsilon_state_what_they_know(make_result):
+    bounds = [
+        {"bound": "lower", "unit": "patient", "epsilon": 0.52, "delta": 1e-5, "confidence": 0.95},
+        {"bound": "upper", "epsilon": None},
+    ]
+    shown = page(make_result(epsilon=bounds))
+    assert ["bound", "unit", "epsilon", "delta", "confidence"] in shown.rows
+    assert ["lower", "patient", "0.52", "1e-05", "0.95"] in shown.rows
+    assert ["upper", "none", "none", "none", "none"] in shown.rows
+
+
+def test_the_same_result_gives_the_same_page(make_result):
+    one, two = (render(make_result(), title="t", method={}) for _ in range(2))
+    assert one == two
+
+
+def test_long_groups_are_cut_and_say_so(make_result):
+    result = make_result(groups={"site": {f"site {i}": 20 for i in range(60)}})
+    shown = page(result)
+    assert "50 of 60 values are shown" in shown.text
+    assert isinstance(result.groups, pd.DataFrame)
+    assert len(result.groups) == 60

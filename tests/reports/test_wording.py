@@ -1,0 +1,69 @@
+import pytest
+
+from confide.reports import wording
+
+
+def _summary(status, **patients):
+    return {
+        "n_patients": 455,
+        "verdict": {"status": status, "text": "As the audit says."},
+        "patients": {"n_at_risk": 12, "fdr": 0.05, "smallest_detectable_auc": 0.742} | patients,
+    }
+
+
+def test_at_risk():
+    verdict = wording.verdict(_summary("at_risk"))
+    assert verdict.label == "Patients at risk"
+    assert verdict.headline.startswith("12 of 455 patients are at risk")
+    assert "On average at most 5% of those on such a list are false alarms" in " ".join(
+        verdict.means
+    )
+    assert verdict.means_not[0] == (
+        "That the other patients are safe. "
+        "A patient who is alone at risk is listed only from an AUC of 0.742 upwards; "
+        "smaller risks can stay unseen."
+    )
+    one = wording.verdict(_summary("at_risk", n_at_risk=1))
+    assert one.headline.startswith("1 of 455 patients is at risk")
+
+
+def test_detectable_is_neither_a_list_nor_an_all_clear():
+    verdict = wording.verdict(_summary("detectable", n_at_risk=0))
+    assert verdict.status == "detectable"
+    assert verdict.headline == "Membership leaks, though no single patient could be named."
+    assert verdict.means_not[0].startswith("That each patient is safe. A patient who is alone")
+
+
+def test_none_found_is_not_safe():
+    control = {"planted": 20, "found": 19, "auc": 0.953}
+    verdict = wording.verdict(_summary("none_found", n_at_risk=0, control=control))
+    assert verdict.label == "None found"
+    assert "within what this audit could detect" in verdict.headline
+    assert "of 20 patients planted with an AUC of 0.953, 19 were found" in verdict.means[1]
+    assert verdict.means_not[0].startswith("That the model is safe or the data anonymous.")
+
+
+@pytest.mark.parametrize("status", ["not_established", None, "something new"])
+def test_not_established_is_never_safe(status):
+    verdict = wording.verdict(
+        _summary(status, n_at_risk=0, smallest_detectable_auc=None, control=None)
+    )
+    assert verdict.status == "not_established"
+    assert verdict.headline == "This audit cannot say whether patients are at risk."
+    assert "No positive control was run" in verdict.means[1]
+    assert "no patient alone could have been listed" in verdict.means[2]
+    assert "Not established is never safe." in verdict.means_not[0]
+
+
+@pytest.mark.parametrize("summary", [{}, {"verdict": None, "patients": None}])
+def test_a_summary_without_a_verdict_is_not_established(summary):
+    assert wording.verdict(summary).status == "not_established"
+    assert wording.verdict(summary).text == ""
+
+
+@pytest.mark.parametrize("status", ["at_risk", "detectable", "none_found", "not_established"])
+def test_safe_is_only_ever_denied(status):
+    verdict = wording.verdict(_summary(status))
+    claims = " ".join([verdict.label, verdict.headline, *verdict.means])
+    assert "safe" not in claims
+    assert "anonymous" not in claims
