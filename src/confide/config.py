@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,6 +13,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from confide._check import did_you_mean
+from confide.datasets import KNOWN as SOURCES
 from confide.datasets import AnySource
 from confide.datasets.base import Settings
 from confide.errors import ConfigError, MissingFileError
@@ -76,8 +78,9 @@ def load(path: Path) -> tuple[Config, Path]:
     Raises
     ------
     MissingFileError : no such file
-    ConfigError : not YAML, an unknown key (the nearest known one is named), a value out of its
-        domain, or a variable that is not set
+    ConfigError : not YAML, a key that is unknown (the nearest known one is named) or given twice,
+        a value out of its domain, a variable that is not set, or a YAML alias (no configuration
+        needs one, and a few lines of them can fill the memory)
     """
     if not path.is_file():
         raise MissingFileError(f"There is no configuration at {path}.")
@@ -86,28 +89,61 @@ def load(path: Path) -> tuple[Config, Path]:
             f"{path} is larger than {_LARGEST_CONFIG:,} bytes; is it a configuration?"
         )
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+        raw = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 (a SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}," if error.problem_mark else ""
+        raise ConfigError(f"{path}{line} is not valid YAML: {error.problem}.") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path} is nested too deep; is it a configuration?") from error
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{path} should hold blocks such as data: and audit:, got {raw!r:.60}.")
     return parse(raw, str(path)), path.resolve().parent
 
 
+class _Loader(yaml.SafeLoader):
+    """Plain YAML in which no key is given twice and nothing refers to something else."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+            raise _refused(f"the alias *{event.anchor} is not supported, write its value", event)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise _refused(f"the key {key.value} is given twice, keep one of them", key)
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
+        return super().construct_mapping(node, deep)
+
+
+def _refused(problem: str, where: Any) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=where.start_mark)
+
+
 def parse(raw: dict[str, Any], where: str = "the configuration") -> Config:
     """Check a configuration given as plain dicts; errors as in :func:`load`."""
+    given = {key: _substituted(value, where, f"{key}") for key, value in raw.items()}
+    # A block with nothing in it, which YAML reads as null, is one of defaults.
+    given = {key: value for key, value in given.items() if value is not None}
     try:
-        return Config.model_validate(_substituted(raw, where))
+        return Config.model_validate(given)
     except ValidationError as error:
-        problems = [_problem(e) for e in error.errors()]
-        raise ConfigError(f"{where}: {'; '.join(problems)}") from None
+        problems = _of_one_form([_Problem.of(e, given) for e in error.errors()])
+        found = "; ".join(p.sentence() for p in problems)
+        raise ConfigError(f"{where}: {found}.") from None
 
 
-def _substituted(value: Any, where: str) -> Any:
+def _substituted(value: Any, where: str, key: str) -> Any:
     if isinstance(value, dict):
-        return {key: _substituted(item, where) for key, item in value.items()}
+        return {k: _substituted(item, where, f"{key}.{k}") for k, item in value.items()}
     if isinstance(value, list):
-        return [_substituted(item, where) for item in value]
+        return [_substituted(item, where, f"{key}.{i}") for i, item in enumerate(value)]
     if not isinstance(value, str):
         return value
 
@@ -115,47 +151,118 @@ def _substituted(value: Any, where: str) -> Any:
         name = match.group(1)
         if name not in os.environ:
             raise ConfigError(
-                f"{where} uses ${{{name}}}, but the environment variable {name} is not set."
+                f"{where}: {key} uses ${{{name}}}, but the environment variable {name} is not set; "
+                "set it or write the value."
             )
         return os.environ[name]
 
     return _VARIABLE.sub(from_environment, value)
 
 
-def _problem(error: Any) -> str:
-    """One sentence for one of pydantic's errors."""
-    keys, model = _walk(error["loc"])
-    name = ".".join(keys)
-    if error["type"] == "extra_forbidden" and model is not None:
-        return f"unknown key {name}.{did_you_mean(keys[-1], model.model_fields)}"
-    if error["type"] == "missing":
-        return f"{name} is missing; it has no default."
-    if error["type"] == "union_tag_invalid":
-        value = error["ctx"]["tag"]
-        expected = [tag.strip("' ") for tag in error["ctx"]["expected_tags"].split(",")]
-        return f"unknown {name}.name = {value!r}.{did_you_mean(value, expected)}"
-    if error["type"] == "union_tag_not_found":
-        return f"{name} needs a name, for example `name: table`."
-    message = error["msg"].removeprefix("Value error, ")
-    return f"{name} = {error['input']!r:.80}: {message[0].lower()}{message[1:]}"
+_EXPECTED = {
+    "string_type": "text",
+    "path_type": "a path",
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "dict_type": "a block of keys",
+    "model_type": "a block of keys",
+    "model_attributes_type": "a block of keys",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+}
+"""What to say where pydantic's own words are about Python."""
+
+_NO_VALUE = ("missing", "extra_forbidden", "invalid_key")
 
 
-def _walk(loc: tuple[int | str, ...]) -> tuple[list[str], type[BaseModel] | None]:
-    """The user's key path of an error (without pydantic's union tags), and its settings class."""
-    model: type[BaseModel] | None = Config
-    candidates: list[type[BaseModel]] = []
-    keys: list[str] = []
-    for part in loc:
-        tagged = [c for c in candidates if part in (_tag(c), c.__name__)]
-        if tagged:
-            model, candidates = tagged[0], []
-            continue
-        keys.append(str(part))
-        field = model.model_fields.get(str(part)) if model is not None else None
-        if field is not None:
-            candidates = list(_models(field.annotation))
-            model = candidates[0] if len(candidates) == 1 else None
-    return keys, model
+@dataclass(frozen=True, kw_only=True)
+class _Problem:
+    """One of pydantic's errors, at the keys that the user wrote.
+
+    Where a value may take several forms (a list or a block, say), pydantic gives errors of each
+    and puts the form into the place: `forms` is {keys above it: form}.
+    """
+
+    error: Any
+    keys: tuple[str, ...]
+    settings: type[BaseModel] | None
+    forms: dict[tuple[str, ...], str]
+
+    @classmethod
+    def of(cls, error: Any, given: Any) -> _Problem:
+        settings: type[BaseModel] | None = Config
+        candidates: list[type[BaseModel]] = []
+        keys: list[str] = []
+        forms: dict[tuple[str, ...], str] = {}
+        for i, part in enumerate(error["loc"]):
+            last = i == len(error["loc"]) - 1 and error["type"] in _NO_VALUE
+            tagged = [c for c in candidates if part in (_tag(c), c.__name__)]
+            if tagged or not (last or _holds(given, part)):
+                settings, candidates = tagged[0] if tagged else None, []
+                forms[tuple(keys)] = str(part)
+                continue
+            keys.append(str(part))
+            given = given[part] if _holds(given, part) else None
+            field = settings.model_fields.get(str(part)) if settings is not None else None
+            if field is not None:
+                candidates = list(_models(field.annotation))
+                settings = candidates[0] if len(candidates) == 1 else None
+        return cls(error=error, keys=tuple(keys), settings=settings, forms=forms)
+
+    def sentence(self) -> str:
+        kind, context = self.error["type"], self.error.get("ctx", {})
+        name = ".".join(self.keys)
+        if kind == "extra_forbidden" and self.settings is not None:
+            return f"unknown key {name}." + _hint(self.keys[-1], self.settings.model_fields)
+        if kind == "invalid_key":
+            return f"the key {name} is not text, put it in quotes or remove it"
+        if kind == "missing":
+            return f"{name} is missing, and it has no default"
+        if kind == "union_tag_invalid":
+            value = context["tag"]
+            expected = [tag.strip("' ") for tag in context["expected_tags"].split(",")]
+            return f"unknown {name}.name = {value!r}." + _hint(value, expected)
+        if kind == "union_tag_not_found":
+            return f"{name}.name is missing." + _hint("", SOURCES)
+        message = self.error["msg"].removeprefix("Value error, ").rstrip(".")
+        message = message.replace("Input should be", "must be")
+        if kind in _EXPECTED:
+            message = f"expected {_EXPECTED[kind]}"
+        value = self.error["input"]
+        # What is said of a whole block names its keys itself.
+        shown = "" if kind == "value_error" and isinstance(value, dict) else f" = {value!r:.80}"
+        return f"{name}{shown}: {message[0].lower()}{message[1:]}"
+
+
+def _hint(word: str, options: Iterable[str]) -> str:
+    return did_you_mean(word, options).rstrip(".")
+
+
+def _of_one_form(problems: list[_Problem]) -> list[_Problem]:
+    """Where a value may take several forms, keep what is said of the one that was meant."""
+    for place in sorted({place for p in problems for place in p.forms}, key=len):
+        by_form: dict[str, list[_Problem]] = {}
+        for problem in problems:
+            if place in problem.forms:
+                by_form.setdefault(problem.forms[place], []).append(problem)
+        if len(by_form) > 1:
+            best = min(by_form.values(), key=_misfit)
+            problems = [p for p in problems if place not in p.forms or p in best]
+    return problems
+
+
+def _misfit(problems: Sequence[_Problem]) -> tuple[int, int, int]:
+    n_unknown = sum(p.error["type"] == "extra_forbidden" for p in problems)
+    return n_unknown, -max(len(p.keys) for p in problems), len(problems)
+
+
+def _holds(value: Any, part: Any) -> bool:
+    if isinstance(value, dict):
+        return part in value
+    return isinstance(value, list | tuple) and isinstance(part, int) and part < len(value)
 
 
 def _tag(model: type[BaseModel]) -> Any:

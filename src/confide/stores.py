@@ -11,7 +11,6 @@ import contextlib
 import errno
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from io import BytesIO
@@ -23,29 +22,31 @@ import pandas as pd
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from confide.errors import FolderError, MismatchError, MissingFileError
+from confide.errors import ConfideError, FolderError, MismatchError, MissingFileError
 
 FORMAT = 1
 _CHUNK_BYTES = 8_000_000
 _LARGEST_JSON = 256_000_000
+_REMEDY = "restore the folder from a copy, or audit again with another --out."
 
 
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn a full disk or a folder that cannot be written into one clear error."""
+    """Turn a full disk or a folder that cannot be used into one clear error."""
     try:
         yield
+    except ConfideError:
+        raise
     except OSError as error:
-        if isinstance(error, FolderError | MissingFileError):
-            raise
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise FolderError(
                 f"The disk that holds {path} is full. What was finished is safe: free some space "
                 "and run the same command again."
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-            raise FolderError(f"Cannot write to {path}: {error.strerror}.") from error
-        raise
+        raise FolderError(
+            f"{path} cannot be used ({error.strerror or error}); check that it is a folder, and "
+            "its permissions."
+        ) from error
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -89,9 +90,13 @@ def read_json(path: Path) -> Any:
     if path.stat().st_size > _LARGEST_JSON:
         raise FolderError(f"{path} is larger than {_LARGEST_JSON:,} bytes; it was not read.")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise FolderError(f"{path} is not valid JSON: {error}.") from error
+        with disk_errors(path.parent):
+            return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise FolderError(
+            f"{path} is damaged, it is not valid JSON ({error}); restore it from a copy, or use "
+            "another --out."
+        ) from error
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
@@ -108,7 +113,10 @@ def read_table(path: Path) -> pd.DataFrame:
     try:
         return pd.read_parquet(path)
     except (ValueError, OSError) as error:
-        raise FolderError(f"{path} is not a readable Parquet file: {error}.") from error
+        raise FolderError(
+            f"{path} is damaged, it is no Parquet file ({str(error).splitlines()[0]}); restore it "
+            "from a copy, or use another --out."
+        ) from error
 
 
 class AuditFolder:
@@ -134,7 +142,13 @@ class AuditFolder:
             raise FolderError(f"{path / 'manifest.json'} is not the manifest of an audit.")
         if manifest["format"] != FORMAT:
             raise FolderError(
-                f"{path} has format {manifest['format']}; this version reads format {FORMAT}."
+                f"{path} has format {manifest['format']!r:.40}; this version reads format "
+                f"{FORMAT}. Use the version of confide that made it, or another --out."
+            )
+        if not _whole(manifest):
+            raise FolderError(
+                f"{path / 'manifest.json'} is damaged, entries are missing; restore it from a "
+                "copy, or use another --out."
             )
         return cls(path, manifest)
 
@@ -166,7 +180,10 @@ class AuditFolder:
                 for leftover in path.rglob("*.partial"):
                     leftover.unlink(missing_ok=True)
             else:
-                folder = cls(path, {"format": FORMAT} | begin())
+                # A folder that was there, empty, may be open to others.
+                with contextlib.suppress(PermissionError):
+                    path.chmod(0o700)
+                folder = cls(path, {"format": FORMAT} | plain(begin()))
                 folder.save()
             yield folder
         finally:
@@ -182,9 +199,11 @@ class AuditFolder:
             difference = _first_difference(self.manifest.get(key), plain(value), key)
             if difference:
                 name, stored, now = difference
+                # By the user's names: the design is a part of the audit block.
+                name = name.removeprefix("config.").replace("design", "audit", 1)
                 raise MismatchError(
-                    f"{self.path} was begun with {name} = {stored!r}; it is {now!r} now. Use the "
-                    "same configuration and data to resume, or another --out."
+                    f"{self.path} was begun with {name} = {stored!r:.80}; it is {now!r:.80} now. "
+                    "Use the same configuration and data to resume, or another --out."
                 )
 
     @property
@@ -223,11 +242,21 @@ class AuditFolder:
             raise MissingFileError(
                 f"{self.path / 'signals.zarr'} does not hold {name!r}; were the signals erased?"
             )
-        return _Checked(zarr.open_group(self.path / "signals.zarr", mode="r+")[name], self.path)
+        with disk_errors(self.path):
+            group = zarr.open_group(self.path / "signals.zarr", mode="r+")
+            # Empty chunks are written too, so that a chunk that is not there is one lost.
+            with zarr.config.set({"array.write_empty_chunks": True}):
+                return _Checked(group[name], self.path)
 
-    def free_bytes(self) -> int:
-        """Free space on the disk of the folder."""
-        return shutil.disk_usage(self.path).free
+    def check_complete(self, name: str) -> None:
+        """Refuse an array that lost a chunk of a finished model: it would read as not a member."""
+        array = self.array(name)
+        lost = int(self.done.sum()) * array.chunks_per_model - array.n_chunks_stored
+        if lost > 0:
+            raise FolderError(
+                f"{lost:,} stored chunk(s) of {self.path / 'signals.zarr' / name} are missing; "
+                f"{_REMEDY}"
+            )
 
 
 class _Checked:
@@ -237,14 +266,20 @@ class _Checked:
         self._array = array
         self._path = path
         self.shape: tuple[int, ...] = array.shape
+        self.chunks_per_model: int = array.nchunks // array.shape[0]
+
+    @property
+    def n_chunks_stored(self) -> int:
+        with disk_errors(self._path):
+            return int(self._array.nchunks_initialized)
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
         try:
             return np.asarray(self._array[key])
         except (ValueError, RuntimeError) as error:
             raise FolderError(
-                f"A stored chunk of {self._path / 'signals.zarr'} ({self._array.name}) is damaged: "
-                f"{error}"
+                f"A stored chunk of {self._path / 'signals.zarr'}{self._array.name} is damaged "
+                f"({' '.join(str(error).split()).rstrip('.')}); {_REMEDY}"
             ) from error
 
     def __setitem__(self, key: Any, value: Any) -> None:
@@ -255,6 +290,15 @@ class _Checked:
 def _foreign(path: Path) -> bool:
     # A kill before the first manifest leaves only its partial file, and the lock.
     return any(p.name != ".lock" and p.suffix != ".partial" for p in path.iterdir())
+
+
+def _whole(manifest: dict[str, Any]) -> bool:
+    models = manifest.get("models")
+    return (
+        isinstance(models, list)
+        and all(state in ("pending", "done") for state in models)
+        and all(key in manifest for key in ("task", "classes", "versions"))
+    )
 
 
 def _first_difference(stored: Any, now: Any, name: str) -> tuple[str, Any, Any] | None:

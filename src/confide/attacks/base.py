@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from confide.errors import ArgumentError
 
-CHUNK_ELEMENTS = 4_000_000
+CHUNK_ELEMENTS = 1_000_000
 """Signals held in memory at a time by a streaming attack, in float64 elements."""
 
 
@@ -76,7 +76,8 @@ class Attack(ABC):
         For each target and record the target and one model of the opposite membership (its
         partner, see :class:`~confide.attacks.references.Pairing`) are left out of the references,
         so that the numbers of in and out references are the same whether the target held the
-        record or not: with balanced masks the counts would otherwise reveal membership.
+        record or not: with balanced masks the counts would otherwise reveal membership.  Where some
+        records are in more models than others, as many in as out references are used.
 
         Parameters
         ----------

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from confide.attacks.base import Attack, Signals, check_membership, chunks
-from confide.attacks.references import Moments, Pairing, moments, moments_left_out
+from confide.attacks.references import Moments, Pairing, moments, moments_left_out, uneven
 from confide.attacks.variance import Moderated, Variance
 from confide.signals import channels
 
@@ -61,13 +61,14 @@ class _Gaussian(Attack):
         """See :meth:`Attack.leave_one_out`."""
         check_membership(signals, membership)
         result = np.empty(tuple(signals.shape[:2]))
+        even = uneven(membership)
         # Two passes over the records: the prior of the variances, then the scores.
         sums: Floats | float = 0.0
         for final in (False, True):
             for part in chunks(signals):
                 values = channels(signals[:, part])
-                pairing = Pairing(membership[:, part])
-                moments_of = _left_out(values, membership[:, part], pairing)
+                pairing = Pairing(membership[:, part], even=even)
+                moments_of = _left_out(values, pairing)
                 n_views, n_labels = values.shape[2:]
                 if not final:
                     sums = sums + self._sums(moments_of, n_views, n_labels)
@@ -141,12 +142,10 @@ class OfflineLiRA(_Gaussian):
         return (target - m.mean_out) / np.sqrt(var_out)
 
 
-def _left_out(
-    values: Floats, membership: NDArray[np.bool_], pairing: Pairing
-) -> Callable[[int, int], tuple[Floats, Moments]]:
+def _left_out(values: Floats, pairing: Pairing) -> Callable[[int, int], tuple[Floats, Moments]]:
     def moments_of(view: int, label: int) -> tuple[Floats, Moments]:
         channel = values[:, :, view, label]
-        return channel, moments_left_out(channel, membership, pairing)
+        return channel, moments_left_out(channel, pairing)
 
     return moments_of
 

@@ -11,49 +11,67 @@ Floats = NDArray[np.float64]
 
 
 class Pairing:
-    """Which two models are left out of the references of each target and record.
+    """Which models are the references of each record, and which two of them each target leaves out.
 
-    The target itself and a partner of opposite membership: the k-th model that held a record is
-    paired with the k-th that did not (cyclically where the counts differ).  All targets then have
-    n_in - 1 and n_out - 1 references for a record, members and non-members alike.
+    A target and a partner of opposite membership are left out: the k-th model that held a record
+    is paired with the k-th that did not.  Members and non-members then have equally many in and
+    equally many out references.
+
+    Where some records are in more models than others, the counts themselves say who is more often
+    a member.  Then as many in as out references are used for each record (the first ones; a model
+    beyond them, as target, leaves out a pair too), so that noise in the references is alike on
+    both sides and favours neither answer.
 
     Parameters
     ----------
     membership : (n_models, n_records) bool
+    even : use as many in as out references, see :func:`uneven`
 
     Attributes
     ----------
+    held, free : (n_models, n_records) bool; the references with, and without, the record
     left_in, left_out : (n_models, n_records) the model with, and the one without, the record that
         is left out when the row's model is the target
     n_in, n_out : (n_records,) references that remain; below one where the record cannot be scored
     """
 
-    def __init__(self, membership: NDArray[np.bool_]) -> None:
+    def __init__(self, membership: NDArray[np.bool_], *, even: bool = False) -> None:
         n_models = len(membership)
         total_in = membership.sum(axis=0)
         total_out = n_models - total_in
+        up_to = np.cumsum(membership, axis=0, dtype=np.int32)
+        # Place of each model among those of its side.
+        place = np.where(membership, up_to, np.arange(1, n_models + 1)[:, None] - up_to) - 1
+        if even:
+            total_in = total_out = np.minimum(total_in, total_out)
+        self.held = membership & (place < total_in)
+        self.free = ~membership & (place < total_out)
         self.n_in = (total_in - 1).astype(np.float64)
         self.n_out = (total_out - 1).astype(np.float64)
-        # Models in the order: those that held the record, then the others (stable).
-        order = np.argsort(~membership.T, axis=1, kind="stable")
-        place = np.arange(n_models)[None, :]
-        held, free = total_in[:, None], total_out[:, None]
-        partner_place = np.where(
-            place < held,
-            held + place % np.maximum(free, 1),
-            (place - held) % np.maximum(held, 1),
-        )
-        partner = np.take_along_axis(order, np.minimum(partner_place, n_models - 1), axis=1)
-        left = np.empty_like(order)
-        np.put_along_axis(left, order, partner, axis=1)
-        own = np.arange(n_models)[:, None]
-        self.left_in = np.where(membership, own, left.T)
-        self.left_out = np.where(membership, left.T, own)
+        self.left_in = _model_at(self.held, place, total_in)
+        self.left_out = _model_at(self.free, place, total_out)
 
     @property
     def scorable(self) -> NDArray[np.bool_]:
         """(n_records,) at least one in and one out reference remains."""
         return (self.n_in >= 1) & (self.n_out >= 1)
+
+
+def uneven(membership: NDArray[np.bool_]) -> bool:
+    """Whether some records are in more models than others: (n_models, n_records) -> bool."""
+    total = membership.sum(axis=0)
+    return bool((total != total[:1]).any())
+
+
+def _model_at(
+    side: NDArray[np.bool_], place: NDArray[np.int64], total: NDArray[np.int64]
+) -> NDArray[np.intp]:
+    """The model at a place (cyclically) among those of a side, all (n_models, n_records)."""
+    models = np.nonzero(side.T)[1]  # record by record
+    start = np.cumsum(total) - total
+    at = start + place % np.maximum(total, 1)
+    # A record without any model on the side cannot be scored; any model does.
+    return models[np.minimum(at, len(models) - 1)] if len(models) else np.zeros_like(at)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,13 +102,12 @@ def moments(values: Floats, membership: NDArray[np.bool_]) -> Moments:
     )
 
 
-def moments_left_out(values: Floats, membership: NDArray[np.bool_], pairing: Pairing) -> Moments:
+def moments_left_out(values: Floats, pairing: Pairing) -> Moments:
     """Moments of the references of every target: down-dates of sums, O(n_models x n_records)."""
-    held = membership.astype(np.float64)
     left_in = np.take_along_axis(values, pairing.left_in, axis=0)
-    mean_in, var_in = _one_side(values, held, pairing.n_in, left_in)
+    mean_in, var_in = _one_side(values, pairing.held.astype(np.float64), pairing.n_in, left_in)
     left_out = np.take_along_axis(values, pairing.left_out, axis=0)
-    mean_out, var_out = _one_side(values, 1.0 - held, pairing.n_out, left_out)
+    mean_out, var_out = _one_side(values, pairing.free.astype(np.float64), pairing.n_out, left_out)
     return Moments(
         mean_in=mean_in,
         var_in=var_in,

@@ -15,7 +15,7 @@ from scipy.stats import rankdata
 
 from confide import _check
 from confide.attacks.base import Attack, Signals, check_membership, chunks
-from confide.attacks.references import Pairing
+from confide.attacks.references import Pairing, uneven
 from confide.signals import log_probability
 
 Floats = NDArray[np.float64]
@@ -40,7 +40,9 @@ class _Ratio(Attack):
         if population_log_ratio is None:
             return log_ratio
         z = np.sort(population_log_ratio[~np.isnan(population_log_ratio)])
-        below = np.searchsorted(z, log_ratio - np.log(self.gamma), side="right")
+        below = np.empty(len(log_ratio), dtype=np.int64)
+        order = np.argsort(log_ratio)  # neighbours are found faster one after the other
+        below[order] = np.searchsorted(z, log_ratio[order] - np.log(self.gamma), side="right")
         scores = (below + expit(log_ratio)) / (len(z) + 1.0)
         return np.where(np.isnan(log_ratio), np.nan, scores)
 
@@ -83,15 +85,15 @@ class RMIA(_Ratio):
         """See :meth:`Attack.leave_one_out`."""
         check_membership(signals, membership)
         result = np.empty(tuple(signals.shape[:2]))
+        even = uneven(membership)
         for part in chunks(signals):
             log_p = log_probability(signals[:, part])
-            p, held = np.exp(log_p), membership[:, part]
-            pairing = Pairing(held)
+            p, pairing = np.exp(log_p), Pairing(membership[:, part], even=even)
             left_in = np.take_along_axis(p, pairing.left_in, axis=0)
             left_out = np.take_along_axis(p, pairing.left_out, axis=0)
             with np.errstate(invalid="ignore", divide="ignore"):
-                mean_in = ((p * held).sum(axis=0) - left_in) / pairing.n_in
-                mean_out = ((p * ~held).sum(axis=0) - left_out) / pairing.n_out
+                mean_in = ((p * pairing.held).sum(axis=0) - left_in) / pairing.n_in
+                mean_out = ((p * pairing.free).sum(axis=0) - left_out) / pairing.n_out
             ratio = log_p - _log(0.5 * (mean_in + mean_out))
             result[:, part] = np.where(pairing.scorable, ratio, np.nan)
         z = _population_ratios(population)
@@ -146,13 +148,13 @@ class OfflineRMIA(_Ratio):
         n_models = signals.shape[0]
         a = self._tuned_for_all(signals, membership)
         result = np.empty(tuple(signals.shape[:2]))
+        even = uneven(membership)
         for part in chunks(signals):
             log_p = log_probability(signals[:, part])
-            p, held = np.exp(log_p), membership[:, part]
-            pairing = Pairing(held)
+            p, pairing = np.exp(log_p), Pairing(membership[:, part], even=even)
             left_out = np.take_along_axis(p, pairing.left_out, axis=0)
             with np.errstate(invalid="ignore", divide="ignore"):
-                mean_out = ((p * ~held).sum(axis=0) - left_out) / pairing.n_out
+                mean_out = ((p * pairing.free).sum(axis=0) - left_out) / pairing.n_out
             ratio = log_p - _offline(mean_out, a[:, None])
             result[:, part] = np.where(pairing.scorable, ratio, np.nan)
         z = None

@@ -36,14 +36,22 @@ def false_positive_grid(n_negative: int) -> Floats:
 def true_positive_rate(o: Ordered, fpr: Floats) -> tuple[Floats, NDArray[np.int64]]:
     """(true positive rate, false positives) of one model at rates of false positives.
 
-    The lowest threshold whose false positive rate does not exceed the given one; equal scores fall
-    on one side together.
+    The threshold is the score of the k-th highest negative, k = rate x number of negatives
+    (rounded down, at least one).  Positives between it and the next negative are not counted:
+    they would make the rate of an attack that guesses (k + 1) / k times what it is.  Equal scores
+    fall on one side together.
     """
-    allowed = np.floor(fpr * o.n_false + 1e-9)
+    allowed = np.maximum(np.floor(fpr * o.n_false + 1e-9), 1.0)
     step = np.searchsorted(o.false, allowed, side="right")
-    true = np.concatenate([[0], o.true])[step]
     false = np.concatenate([[0], o.false])[step]
-    return true / max(o.n_true, 1), false
+    allowed[fpr >= 1.0] = o.n_false + 1.0
+    step = np.searchsorted(_reached_at(o), allowed, side="right")
+    return np.concatenate([[0], o.true])[step] / max(o.n_true, 1), false
+
+
+def _reached_at(o: Ordered) -> NDArray[np.int64]:
+    """(n_steps,) the number of false positives at which the positives of a step count."""
+    return o.false + (np.diff(o.false, prepend=0) == 0)
 
 
 @dataclass
@@ -70,44 +78,55 @@ class _Bootstrap:
             return
         # Far enough down the order for the largest rate in every replicate.
         reach = min(o.n_false, int(1.6 * self.fprs.max() * o.n_false) + 50)
-        cuts = np.unique(np.geomspace(1, reach, 400).astype(np.int64))
-        edges = np.concatenate([[0], cuts])
-        steps = int(np.searchsorted(o.false, reach, side="right"))
-        lengths = np.diff(np.concatenate([[-1], o.ends[:steps]]))
-        bins = np.repeat(np.searchsorted(edges, o.false[:steps], side="left"), lengths)
-        patient, held = patient_index[o.rows[: len(bins)]], o.positive[: len(bins)]
-        false, true = (
-            self._down_the_order(bins[rows], patient[rows], len(edges)) for rows in (~held, held)
-        )
+        edges = np.unique(np.append(0, np.geomspace(1, reach, 400).astype(np.int64)))
+        lengths = np.diff(o.ends, prepend=-1)
         owner = patient_index[o.rows]
-        n_true = self._weighted(owner[o.positive])
-        n_false = self._weighted(owner) - n_true
+        true, n_true = self._down_the_order(
+            np.repeat(_reached_at(o), lengths), owner, o.positive, edges
+        )
+        false, n_false = self._down_the_order(
+            np.repeat(o.false, lengths), owner, ~o.positive, edges
+        )
+        allowed = self.fprs * n_false[:, None] + 1e-4
+        # The first false positive counts even if it alone weighs more than allowed.
+        at = np.clip(_search_rows(false, allowed) - 1, 1, None)
+        after = np.minimum(at + 1, len(edges) - 1)
         wide = np.diff(edges, append=edges[-1] + 1) > 1
-        rates = np.zeros(self.total.shape)
-        for b in range(len(rates)):
-            allowed = self.fprs * n_false[b] + 1e-4
-            at = np.maximum(np.searchsorted(false[b], allowed, side="right") - 1, 0)
-            after = np.minimum(at + 1, len(edges) - 1)
-            gap = np.maximum(false[b, after] - false[b, at], 1.0)
-            share = np.where(wide[at], np.clip((allowed - false[b, at]) / gap, 0.0, 1.0), 0.0)
-            reached = true[b, at] + share * (true[b, after] - true[b, at])
-            # The very first false positive alone can exceed what is allowed.
-            rates[b] = np.where(false[b, at] <= allowed, reached, 0.0) / max(n_true[b], 1.0)
+        false_at, true_at = (np.take_along_axis(x, at, axis=1) for x in (false, true))
+        gap = np.maximum(np.take_along_axis(false, after, axis=1) - false_at, 1.0)
+        share = np.where(wide[at], np.clip((allowed - false_at) / gap, 0.0, 1.0), 0.0)
+        rates = true_at + share * (np.take_along_axis(true, after, axis=1) - true_at)
+        rates /= np.maximum(n_true, 1.0)[:, None]
         self.total += rates
         self.within += rates.var(axis=0, ddof=1)
 
     def _down_the_order(
-        self, bins: NDArray[np.intp], patient: NDArray[np.intp], n_bins: int
-    ) -> NDArray[np.float32]:
-        """(n_bootstrap, n_bins) weight of the records down to the end of each bin."""
-        ones = np.ones(len(bins), dtype=np.float32)
-        by_bin = coo_array((ones, (bins, patient)), shape=(n_bins, len(self.weights))).tocsr()
-        return np.ascontiguousarray(np.cumsum(by_bin @ self.weights, axis=0).T)
+        self,
+        reached_at: NDArray[np.int64],
+        owner: NDArray[np.intp],
+        chosen: NDArray[np.bool_],
+        edges: NDArray[np.int64],
+    ) -> tuple[Floats, Floats]:
+        """Weights of the chosen records: (n_bootstrap, n_edges) down to each edge, and of all."""
+        bins, owner = np.searchsorted(edges, reached_at[chosen], side="left"), owner[chosen]
+        shape = (len(edges) + 1, len(self.weights))
+        # Most records lie beyond the last edge: their bin is dense, the others are sparse.
+        inside = int(np.searchsorted(bins, len(edges), side="left"))
+        near = coo_array(
+            (np.ones(inside, np.float32), (bins[:inside], owner[:inside])), shape=shape
+        ).tocsr()
+        by_bin = near @ self.weights
+        beyond = np.bincount(owner[inside:], minlength=shape[1]).astype(np.float32)
+        by_bin[-1] = beyond @ self.weights
+        down = np.cumsum(by_bin, axis=0, dtype=np.float64).T
+        return np.ascontiguousarray(down[:, :-1]), down[:, -1]
 
-    def _weighted(self, patient: NDArray[np.intp]) -> NDArray[np.float32]:
-        """(n_bootstrap,) weight of records, given the patient of each."""
-        count = np.bincount(patient, minlength=len(self.weights)).astype(np.float32)
-        return count @ self.weights
+
+def _search_rows(rows: Floats, values: Floats) -> NDArray[np.intp]:
+    """How many of each row (rising, not negative) are at most each value: (n, k), (n, m)."""
+    offset = (np.arange(len(rows)) * (max(rows.max(), values.max()) + 1.0))[:, None]
+    found = np.searchsorted((rows + offset).ravel(), (values + offset).ravel(), side="right")
+    return found.reshape(values.shape) - np.arange(len(rows))[:, None] * rows.shape[1]
 
 
 def evaluate(
@@ -176,8 +195,9 @@ def _mean_curve(
     low, high = np.full((2, len(grid)), np.nan)
     for i in range(len(bootstrap.fprs)):
         patients = float(np.var(bootstrap.total[:, i] / n, ddof=1))
-        variance = two_way(patients, rates[:, i].tolist(), float(bootstrap.within[i] / n))
-        band = share_interval(float(mean[i]), float(np.sqrt(variance)), n_patients)
+        within = float(bootstrap.within[i] / n)
+        error = two_way(patients, rates[:, i].tolist(), within, n_patients)
+        band = share_interval(float(mean[i]), *error, n_patients)
         low[i], high[i] = band.low, band.high
     return pd.DataFrame({"x": grid, "y": mean, "low": low, "high": high})
 

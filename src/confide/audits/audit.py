@@ -19,7 +19,12 @@ from confide.audits.control import planted_control
 from confide.audits.groups import group_table
 from confide.audits.mann_whitney import RowAuc
 from confide.audits.null import joint_survival, max_survival
-from confide.audits.patients import PatientRisk, patient_risk, smallest_detectable_auc
+from confide.audits.patients import (
+    PatientRisk,
+    check_fdr,
+    patient_risk,
+    smallest_detectable_auc,
+)
 from confide.audits.result import AuditResult
 from confide.audits.utility import utility
 from confide.audits.verdict import verdict
@@ -52,7 +57,7 @@ class AuditSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _check.in_range(0, 1, fdr=self.fdr)
+        check_fdr(self.fdr)
         _check.in_range(0, 1, top=self.top)
         _check.at_least(1, n_permutations=self.n_permutations)
         named(self.attacks)
@@ -213,8 +218,9 @@ def _survival(
                 }
             )
         )
+    has_risk = ~np.isnan(risk.joint)
     nulls = {
-        "joint_null": joint_survival(risk.n_in, risk.n_out, _SURVIVAL_GRID),
+        "joint_null": joint_survival(risk.n_in[has_risk], risk.n_out[has_risk], _SURVIVAL_GRID),
         "max_null": max_survival(
             signal,
             membership,

@@ -24,7 +24,7 @@ def joint_survival(n_in: NDArray[np.int64], n_out: NDArray[np.int64], thresholds
         # The smallest U whose area reaches the threshold; the nudge undoes rounding of a ratio.
         u = np.ceil(thresholds * a * b - 1e-9).astype(np.int64)
         total += count * survival(int(a), int(b), u)
-    return total / len(n_in)
+    return total / max(len(n_in), 1)
 
 
 def max_survival(
@@ -50,7 +50,7 @@ def max_survival(
 
     Returns
     -------
-    (n_thresholds,) mean over patients and permutations
+    (n_thresholds,) mean over permutations and patients with a known label
     """
     rng = np.random.default_rng(seed)
     n_models = len(signal)
@@ -58,7 +58,7 @@ def max_survival(
     by_patient = np.argsort(cohort.patient_index, kind="stable")
     sizes = cohort.records_per_patient
     starts = np.concatenate([[0], np.cumsum(sizes)])
-    survived = np.zeros(len(thresholds))
+    survived, n_drawn = np.zeros(len(thresholds)), 0
     step = max(1, _CHUNK_ELEMENTS // n_permutations)
     for n_in in np.unique(counts):
         if not 0 < n_in < n_models:
@@ -75,8 +75,9 @@ def max_survival(
             best = np.fmax.reduceat(area, segments, axis=1).ravel()
             best = np.sort(best[~np.isnan(best)])
             # float32 products of half-integers below 2**23 are exact; the division is not.
+            n_drawn += len(best)
             survived += len(best) - np.searchsorted(best, thresholds - 1e-6, side="left")
-    return survived / (n_permutations * cohort.n_patients)
+    return survived / max(n_drawn, 1)
 
 
 def _split(

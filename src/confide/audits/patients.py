@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from confide import _check
 from confide.audits.clustered import sum_by_patient
 from confide.audits.mann_whitney import RowAuc, row_auc, survival
 from confide.audits.multiple import benjamini_hochberg
 from confide.cohort import Cohort
+from confide.errors import ArgumentError
 
 Floats = NDArray[np.float64]
 
@@ -73,7 +73,7 @@ def patient_risk(
     is valid for `max` whatever the correlation between records.  With one record both are the
     same test; else p = min(1, 2 min(p_joint, p_max)).
     """
-    _check.in_range(0, 1, fdr=fdr)
+    check_fdr(fdr)
     records = row_auc(signal, cohort.expand(membership))
     joint = row_auc(joint_signal(signal, cohort), membership)
     known = sum_by_patient(
@@ -99,6 +99,12 @@ def patient_risk(
         n_in=joint.n_in,
         n_out=joint.n_out,
     )
+
+
+def check_fdr(fdr: float) -> None:
+    """Refuse a false discovery rate that is not strictly between 0 and 1."""
+    if not 0 < fdr < 1:
+        raise ArgumentError(f"Expected fdr={fdr!r} strictly between 0 and 1.")
 
 
 def combined_p(p_joint: Floats, p_max: Floats, n_records: Floats) -> Floats:

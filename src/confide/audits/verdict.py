@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 CONTROL_PASSES_AT = 0.8
@@ -29,34 +30,56 @@ def verdict(summary: dict[str, Any]) -> dict[str, str]:
         if m["auc_low"] > 0.5  # False for NaN
     ]
     n, total = patients["n_at_risk"], summary["n_patients"]
-    overall = (
-        f"Over all records, members are told from non-members better than chance by "
-        f"{' and by '.join(seen)}."
-        if seen
-        else "Over all records, no attack that was run tells members from non-members better than "
-        "chance."
-    )
+    overall = _overall(seen, summary["attacks"])
     if n:
         text = (
             f"{n:,} of {total:,} patients are listed as at risk: whether they were in the training "
-            f"data can be told from what models of this recipe say about their records. About "
-            f"{patients['fdr']:.0%} of such a list are expected to be false. {overall}"
+            f"data can be told from what models of this recipe say about their records. On "
+            f"average over audits at most about {patients['fdr']:.0%} of such a list are false. "
+            f"{overall}"
         )
         return {"status": "at_risk", "text": text}
     if seen:
-        text = f"No single patient is listed as at risk, but membership leaks. {overall}"
+        text = f"No single patient is listed as at risk, but membership leaks on average. {overall}"
         return {"status": "detectable", "text": f"{text} {_resolution(patients)}"}
     control = patients["control"]
     able = control["found"] >= CONTROL_PASSES_AT * control["planted"]
-    if able and patients["smallest_detectable_auc"] is not None:
+    if _measured(summary["attacks"]) and able and patients["smallest_detectable_auc"] is not None:
         text = f"No patient is listed as at risk. {overall} {_resolution(patients)}"
         return {"status": "none_found", "text": text}
+    planted = (
+        f"of {control['planted']} planted patients, each of whose records has an AUC of "
+        f"{control['auc']:g}, it lists {control['found']}"
+    )
+    found = (
+        f"it lists patients only where several leak: {planted}"
+        if able
+        else f"this audit could hardly have found anything: {planted}"
+    )
     text = (
-        f"Nothing was found, but this audit could hardly have found it: of {control['planted']} "
-        f"planted patients with an AUC of {control['auc']:g} it lists {control['found']}. "
-        f"{_resolution(patients)} More models are needed before anything can be said."
+        f"Nothing was found, but {found}. {_resolution(patients)} More models are needed before "
+        "anything can be said."
     )
     return {"status": "not_established", "text": text}
+
+
+def _overall(seen: list[str], attacks: dict[str, Any]) -> str:
+    if seen:
+        return (
+            "Over all records, members are told from non-members better than chance by "
+            f"{' and by '.join(seen)}."
+        )
+    if not _measured(attacks):
+        return "No attack could be measured over all records."
+    return (
+        "Over all records, no attack that was run is shown to tell members from non-members "
+        "better than chance."
+    )
+
+
+def _measured(attacks: dict[str, Any]) -> bool:
+    """Whether any attack was; none is where every record is in or out of too few models."""
+    return any(math.isfinite(m["auc"]) for m in attacks.values())
 
 
 def _resolution(patients: dict[str, Any]) -> str:

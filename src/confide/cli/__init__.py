@@ -25,7 +25,7 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.add_typer(audit.app, name="audit")
-app.command(name="demo")(demo)
+app.command(name="demo", epilog="Example: confide demo --out demo")(demo)
 
 
 def _show_version(wanted: bool) -> None:
@@ -51,7 +51,7 @@ def main() -> None:
 
     os.umask(0o077)  # what an audit writes tells who was in a training set
     try:
-        app()
+        app(prog_name="confide")
     except ConfideError as error:
         sys.stderr.write(f"Error: {error}\n")
         sys.exit(1 if isinstance(error, GuardError) else 2)

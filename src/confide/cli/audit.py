@@ -12,6 +12,7 @@ from confide.cli.show import Json
 
 app = typer.Typer(
     help="Can an attacker tell, patient by patient, who was in the training data?",
+    epilog="Example: confide audit run examples/embedded.yaml --out runs/embedded",
     no_args_is_help=True,
 )
 
@@ -42,14 +43,14 @@ def plan(config: ConfigPath, json: Json = False) -> None:
 @app.command(epilog="Example: confide audit run examples/embedded.yaml --out runs/embedded")
 def run(config: ConfigPath, out: Out, json: Json = False) -> None:
     """Train models, store their signals, analyse and report; run again to resume."""
-    from confide.config import load
-    from confide.runs import run_config
+    with show.resumable("audit", "run", config, "--out", out):
+        from confide.config import load
+        from confide.runs import run_config
 
-    settings, folder = load(config)
-    command = f"confide audit run {config} --out {out}"
-    with show.resumable(command), show.progress("Training models") as progress:
-        found = run_config(settings, folder, out, progress=progress)
-    show.result(found, out, json_wanted=json)
+        settings, folder = load(config)
+        with show.progress("Training models") as progress:
+            found = run_config(settings, folder, out, progress=progress)
+        show.result(found, out, json_wanted=json)
 
 
 @app.command(epilog="Example: confide audit scores predictions.csv --out runs/scores")
@@ -62,14 +63,16 @@ def scores(
 ) -> None:
     """Audit predictions that were made elsewhere: one row per model and record.
 
-    Columns: model, record, patient, member (0 or 1), label, and logit_0, logit_1, ... or prob_0,
-    prob_1, ... or signal; view and population if there are any; every other column is a group.
+    The columns are model, record, patient, member (0 or 1), label, and either
+    logit_0, logit_1, ... or prob_0, prob_1, ... or signal; view and population,
+    if there are any.  Every other column is a group.
     """
-    from confide.runs import audit_scores
+    with show.resumable("audit", "scores", table, "--out", out):
+        from confide.runs import audit_scores
 
-    names = tuple(name.strip() for name in attacks.split(",") if name.strip())
-    found = audit_scores(table, out, attacks=names, fdr=fdr)
-    show.result(found, out, json_wanted=json)
+        names = tuple(name.strip() for name in attacks.split(",") if name.strip())
+        found = audit_scores(table, out, attacks=names, fdr=fdr)
+        show.result(found, out, json_wanted=json)
 
 
 @app.command(epilog="Example: confide audit report runs/embedded")
@@ -78,6 +81,7 @@ def report(
     json: Json = False,
 ) -> None:
     """Analyse and draw again from what is stored."""
-    from confide.runs import analyse
+    with show.resumable("audit", "report", folder):
+        from confide.runs import analyse
 
-    show.result(analyse(folder), folder, json_wanted=json)
+        show.result(analyse(folder), folder, json_wanted=json)

@@ -12,7 +12,11 @@ from confide.cli.show import Json, as_json
 if TYPE_CHECKING:
     from confide.datasets import Data
 
-app = typer.Typer(help="Data sets known, and what a cohort holds.", no_args_is_help=True)
+app = typer.Typer(
+    help="Data sets known, and what a cohort holds.",
+    epilog="Example: confide data describe embedded",
+    no_args_is_help=True,
+)
 
 
 @app.command("list", epilog="Example: confide data list")
@@ -54,11 +58,17 @@ def describe(
 
 def _load(what: str) -> Data:
     from confide import config
+    from confide._check import did_you_mean
     from confide.datasets import KNOWN
+    from confide.errors import MissingFileError
 
     path = Path(what)
     if what in KNOWN and not path.is_file():
         raw: dict[str, Any] = {"data": {"name": what}}
         return config.parse(raw, f"data source {what!r}").data.load()
+    if not path.exists() and not path.suffix:
+        raise MissingFileError(
+            f"{what!r} is neither a data source nor a file.{did_you_mean(what, KNOWN)}"
+        )
     settings, folder = config.load(path)
     return settings.data.load(folder)

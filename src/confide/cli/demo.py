@@ -17,8 +17,9 @@ def demo(
 ) -> None:
     """Audit two small cohorts, in under three minutes on two cores.
 
-    First real data that ship with scikit-learn (569 patients with a breast mass), then made-up
-    chest images of patients with several records, some of them planted to leak.
+    First real data that ship with scikit-learn (569 patients with a breast
+    mass), then made-up chest images of patients with several records, some of
+    them planted to leak.
     """
     from confide.runs.demo import STUDIES
 
@@ -28,7 +29,7 @@ def demo(
         if not json:
             typer.echo(f"\n{study.title}\n{'=' * len(study.title)}")
         with (
-            show.resumable(f"confide demo --out {out}"),
+            show.resumable("demo", "--out", out),
             show.progress("Training models") as progress,
         ):
             result = study.run(folder, progress)

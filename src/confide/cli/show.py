@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -62,7 +63,7 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
 
 
 @contextlib.contextmanager
-def resumable(command: str) -> Iterator[None]:
+def resumable(*command: str | Path) -> Iterator[None]:
     """Ctrl-C and a termination signal leave a folder that the same command resumes; say so."""
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -72,7 +73,8 @@ def resumable(command: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo(f"\nStopped. Finished models are safe; resume with: {command}", err=True)
+        again = shlex.join(["confide", *map(str, command)])
+        typer.echo(f"\nStopped. What was finished is safe; resume with: {again}", err=True)
         raise typer.Exit(130) from None
     finally:
         signal.signal(signal.SIGTERM, before)

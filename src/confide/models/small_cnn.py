@@ -16,7 +16,7 @@ class ConvNorm(nn.Module):
     def __init__(self, channels_in: int, channels: int, stride: int = 1) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels_in, channels, 3, stride, padding=1, bias=False)
-        self.norm = nn.GroupNorm(n_groups(channels, 16), channels)
+        self.norm = nn.GroupNorm(n_groups(channels, 16, smallest=4), channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, channels_in, height, width) -> (n, channels, height / stride, width / stride)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -23,28 +24,30 @@ def renderables(found: dict[str, Any], *, title: str) -> list[RenderableType]:
     if same["records"]:
         parts.append(
             Text(
-                f"\n{same['records']:,} records have exactly the inputs of another patient's "
+                f"{same['records']:,} records have exactly the inputs of another patient's "
                 f"record, in {same['sets']:,} sets: the same person under two ids?"
             )
         )
-    parts += [Text(f"\nNote: {note}") for note in found["notes"]]
-    return parts
+    parts += [Text(f"Note: {numbers.name(note)}") for note in found["notes"]]
+    return [parts[0], *(Padding(part, (1, 0, 0, 0)) for part in parts[1:])]
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=Text(title), title_justify="left", title_style="bold", box=None)
-    for i, column in enumerate(columns):
-        table.add_column(Text(column), justify="right" if i else "left", overflow="fold")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(Text(title, style="bold"), overflow="fold")
+    for column in columns:
+        table.add_column(Text(column), justify="right", no_wrap=True)
     return table
 
 
-def _add(table: Table, *cells: Any) -> None:
+def _add(table: Table, name: Any, *cells: int | str) -> None:
     # Text, so that brackets in names are not read as markup.
-    table.add_row(*(Text(f"{c:,}" if isinstance(c, int) else numbers.name(c)) for c in cells))
+    figures = (f"{cell:,}" if isinstance(cell, int) else cell for cell in cells)
+    table.add_row(Text(numbers.name(name)), *map(Text, figures))
 
 
 def _counts(found: dict[str, Any], title: str) -> Table:
-    table = _table(title, "", "all", "held out")
+    table = _table(numbers.name(title), "all", "held out")
     _add(table, "records", found["records"], found["test_records"])
     _add(table, "patients", found["patients"], found["test_patients"])
     per = found["records_per_patient"]
@@ -57,11 +60,11 @@ def _counts(found: dict[str, Any], title: str) -> Table:
 
 def _labels(found: dict[str, Any]) -> Table:
     if found["task"] == "multilabel":
-        table = _table("\nlabel", "", "positive", "negative", "unknown")
+        table = _table("label", "positive", "negative", "unknown")
         for name, n in found["labels"].items():
             _add(table, name, n["positive"], n["negative"], n["unknown"])
         return table
-    table = _table("\nlabel", "", "records")
+    table = _table("label", "records")
     for name, n in list(found["labels"].items())[:_MOST_ROWS]:
         _add(table, name, n)
     if len(found["labels"]) > _MOST_ROWS:
@@ -70,7 +73,7 @@ def _labels(found: dict[str, Any]) -> Table:
 
 
 def _group(name: str, group: dict[str, Any]) -> Table:
-    table = _table(f"\ngroup {numbers.name(name)}", "", "patients", "records")
+    table = _table(f"group {numbers.name(name)}", "patients", "records")
     for value, n in group["values"].items():
         _add(table, value, n["patients"], n["records"])
     if group["missing"]["records"]:
@@ -81,7 +84,7 @@ def _group(name: str, group: dict[str, Any]) -> Table:
 
 
 def _missing(missing: dict[str, int]) -> Table:
-    table = _table("\nmissing values", "", "records")
+    table = _table("missing values", "records")
     worst = sorted(missing.items(), key=lambda item: -item[1])
     for name, n in worst[:_MOST_ROWS]:
         _add(table, name, n)

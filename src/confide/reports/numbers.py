@@ -55,12 +55,14 @@ def percent(value: Any, like: Any = None) -> str:
 
     With `like`, as many decimals as that share would have, so that an interval lines up.
 
-    >>> percent(0.05), percent(0.00123), percent(0.0004, like=0.05), percent(0)
-    ('5.0%', '0.12%', '0.0%', '0.0%')
+    >>> percent(0.05), percent(0.00123), percent(0.0004, like=0.05), percent(0), percent(1e-9)
+    ('5.0%', '0.12%', '0.0%', '0.0%', '<0.001%')
     """
     x = number(value)
     if x is None:
         return MISSING
+    if 0 < x < 1e-5:
+        return "<0.001%"
     # Rounded first, so that 0.996 % is written as 1.0 % and not as 1.00 %.
     scale = float(f"{abs(100 * (number(like) or x)):.1e}")
     decimals = 1 if scale == 0 else max(1, 1 - math.floor(math.log10(scale)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -13,19 +14,23 @@ from confide.reports import numbers
 
 def renderables(found: dict[str, Any]) -> list[RenderableType]:
     """Tables of what :func:`confide.runs.plan` returns."""
-    return [_costs(found), _budgets(found), Text(_EXPLANATION)]
+    return [
+        _costs(found),
+        Padding(_budgets(found), (1, 0)),
+        Text(_EXPLANATION),
+    ]
 
 
 _EXPLANATION = (
-    "\nse: standard error of a patient's AUC where nothing leaks. A patient alone is listed from "
+    "se: standard error of a patient's AUC where nothing leaks. A patient alone is listed from "
     "the given AUC upwards; where none is given, the number of patients with complete leakage that "
     "it takes for any to be listed."
 )
 
 
 def _costs(found: dict[str, Any]) -> Table:
-    table = Table(title=Text("This audit"), title_justify="left", title_style="bold", box=None)
-    table.add_column("")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(Text("This audit", style="bold"))
     table.add_column("", justify="right")
     seconds = found["seconds"]
     rows = {
@@ -43,8 +48,9 @@ def _costs(found: dict[str, Any]) -> Table:
 
 
 def _budgets(found: dict[str, Any]) -> Table:
-    table = Table(title=Text("\nBudgets"), title_justify="left", title_style="bold", box=None)
-    for column in ("models", "se", "listed alone from AUC", "or patients it takes"):
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(Text("Budgets: models", style="bold"), justify="right")
+    for column in ("se", "listed alone from AUC", "or patients it takes"):
         table.add_column(column, justify="right")
     for row in found["budgets"]:
         smallest = row["smallest_detectable_auc"]

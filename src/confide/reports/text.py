@@ -65,9 +65,7 @@ def _spaced(part: RenderableType) -> RenderableType:
 
 def _verdict(result: AuditResult) -> RenderableType:
     verdict = wording.verdict(result.summary)
-    text = Text.assemble((f"{verdict.label.upper()}: ", "bold"), verdict.headline)
-    if verdict.text:
-        text.append(f"\n{verdict.text}")
+    text = Text.assemble((f"{verdict.label.upper()}: ", "bold"), verdict.text or verdict.headline)
     if verdict.status != "at_risk":
         text.append(f"\nNot to be read as: {_first_lower(verdict.means_not[0])}")
     return text

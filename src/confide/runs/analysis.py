@@ -16,6 +16,8 @@ from confide.runs.models import cohort_from_table
 from confide.signals import signals as to_signals
 from confide.stores import AuditFolder, read_table, write_bytes, write_json, write_table
 
+_SIGNALS = ("logits", "heldout_logits", "signal", "population_signal")
+
 
 class StoredSignals:
     """Signals of the finished models, made from stored logits as they are sliced.
@@ -72,6 +74,9 @@ def analyse(out: Path) -> AuditResult:
     manifest = folder.manifest
     table = read_table(out / "cohort.parquet")
     cohort, heldout = cohort_from_table(table, manifest["task"], manifest["classes"])
+    for name in ("membership", *_SIGNALS):
+        if name == "membership" or folder.has_array(name):
+            folder.check_complete(name)
     stored, population = _signals(folder, cohort, heldout)
     settings = manifest.get("audit", {})
     result = audit(
@@ -145,6 +150,8 @@ def _method(result: AuditResult, manifest: dict[str, Any]) -> dict[str, Any]:
     for block in ("data", "train"):
         for key, value in _flat(manifest.get("config", {}).get(block, {})):
             facts[f"{block}: {key}"] = value
+    for i, note in enumerate(manifest.get("notes", []), start=1):
+        facts[f"data: note {i}"] = note
     for name, value in manifest["versions"].items():
         facts[f"version of {name}"] = value
     return {key: value for key, value in facts.items() if value is not None}

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from confide.audits.audit import AuditSettings
 from confide.audits.result import AuditResult
 from confide.cohort import Cohort
 from confide.config import Config
@@ -40,7 +41,8 @@ def run(
     cohort : the audited records
     trainer : what trains; wrap a function of your own in
         :class:`confide.training.base.FunctionTrainer`
-    out : the audit folder; the same call resumes what a kill interrupted
+    out : the audit folder; the same call resumes what a kill interrupted, and with other attacks
+        or another fdr it only analyses again
     heldout : records that no model is trained on, for utility and RMIA; the trainer returns their
         logits after those of `cohort`
     n_models, fraction, seed : the design, see :func:`confide.masks.balanced`
@@ -50,8 +52,10 @@ def run(
 
     Raises
     ------
-    As :func:`confide.runs.train_models` and :func:`confide.runs.analyse`
+    As :func:`confide.runs.train_models` and :func:`confide.runs.analyse`; ArgumentError for
+    attacks or fdr out of their domain
     """
+    AuditSettings(attacks=attacks, fdr=fdr)  # refused before anything is trained
     settings = {"attacks": list(attacks), "fdr": fdr}
     train_models(
         cohort,

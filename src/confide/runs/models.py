@@ -57,7 +57,7 @@ def train_models(
     config : what changes the answer, kept in the manifest and compared on resume
     fingerprint : of the data; computed from the cohort when not given
     progress : called after each finished group of models
-    about : more facts for the manifest, not compared
+    about : more facts for the manifest, not compared; those of the last call count
 
     Raises
     ------
@@ -67,10 +67,11 @@ def train_models(
     """
     _check.at_least(4, n_models=n_models)
     wanted = {
+        # In this order they are compared; what the trainer says of itself may follow from the rest.
         "config": config or {},
-        "trainer": trainer.describe(),
         "design": {"n_models": n_models, "fraction": fraction, "seed": seed},
         "fingerprint": fingerprint or cohort_fingerprint(cohort, heldout),
+        "trainer": trainer.describe(),
     }
 
     def begin() -> dict[str, Any]:
@@ -80,11 +81,12 @@ def train_models(
             | environment()
             | {"task": cohort.task, "classes": list(cohort.classes)}
             | {"seeds": model_seeds(seed, n_models)}
-            | (about or {})
         )
 
     with AuditFolder.open(out, begin) as folder:
         folder.require_same(wanted)
+        folder.manifest |= about or {}
+        folder.save()
         membership = masks.balanced(n_models, cohort.n_patients, fraction=fraction, seed=seed)
         if not (out / "cohort.parquet").exists():
             write_table(out / "cohort.parquet", cohort_table(cohort, heldout))

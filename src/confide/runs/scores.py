@@ -1,53 +1,17 @@
-"""Audit predictions that were made elsewhere: one row per (model, record)."""
+"""Audit predictions that were made elsewhere."""
 
 from __future__ import annotations
 
 import hashlib
-import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
-
-from confide._tables import group_columns, read_table, require_columns
+from confide.audits.audit import AuditSettings
 from confide.audits.result import AuditResult
-from confide.cohort import Cohort, Task
-from confide.errors import TableError
 from confide.runs.analysis import analyse
 from confide.runs.models import cohort_table, environment
+from confide.runs.predictions import Predictions, read_predictions
 from confide.stores import AuditFolder, write_table
-
-Floats = NDArray[np.float64]
-_KEYS = ("model", "record", "patient", "member", "label")
-_VALUE = re.compile(r"(logit|prob)_(\d+)")
-_WORDS = {"1": 1, "0": 0, "true": 1, "false": 0, "1.0": 1, "0.0": 0}
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Predictions:
-    """Predictions of many models about the same records.
-
-    Attributes
-    ----------
-    cohort : the audited records, in order of first appearance in the table
-    membership : (n_models, n_patients) bool
-    kind : "logits" or "signal", what `values` holds
-    values : (n_models, n_records, n_views, n_classes) logits, or (n_models, n_records, n_views)
-    population : the same for records never trained on, and their cohort; None without any
-    models : ids of the models, in order of first appearance
-    warnings : what was clipped or decided
-    """
-
-    cohort: Cohort
-    membership: NDArray[np.bool_]
-    kind: str
-    values: Floats
-    population: tuple[Floats, Cohort] | None
-    models: tuple[str, ...]
-    warnings: tuple[str, ...]
 
 
 def audit_scores(
@@ -65,7 +29,10 @@ def audit_scores(
     Raises
     ------
     TableError : a table that cannot be used; names row, column and the record or patient
+    ArgumentError : an unknown attack, or an fdr outside [0, 1]
+    FolderError, MismatchError : `out` cannot be written, or holds something else
     """
+    AuditSettings(attacks=attacks, fdr=fdr)  # refused before anything is written
     found = read_predictions(table)
     with table.open("rb") as file:
         fingerprint = hashlib.file_digest(file, "sha256").hexdigest()
@@ -73,341 +40,31 @@ def audit_scores(
 
     def begin() -> dict[str, Any]:
         facts = {"task": found.cohort.task, "classes": list(found.cohort.classes)}
-        settings = {"audit": {"attacks": list(attacks), "fdr": fdr}}
-        state = {"models": ["done"] * len(found.models), "model_ids": list(found.models)}
-        notes = {"title": table.name, "warnings": list(found.warnings)}
-        return wanted | facts | settings | state | notes | environment()
+        state = {"models": ["pending"] * len(found.models), "model_ids": list(found.models)}
+        return wanted | facts | state | environment()
 
     with AuditFolder.open(out, begin) as folder:
         folder.require_same(wanted)
-        folder.manifest["audit"] = {"attacks": list(attacks), "fdr": fdr}
+        folder.manifest |= {
+            "audit": {"attacks": list(attacks), "fdr": fdr},
+            "title": table.name,
+            "warnings": list(found.warnings),
+        }
+        if not folder.done.all():
+            _store(folder, found)
+            folder.manifest["models"] = ["done"] * len(found.models)
         folder.save()
-        held = None
-        if found.population is not None and found.kind == "logits":
-            held = found.population[1]
-        write_table(out / "cohort.parquet", cohort_table(found.cohort, held))
-        arrays: dict[str, Any] = {"membership": found.membership, found.kind: found.values}
-        if found.population is not None:
-            name = "heldout_logits" if found.kind == "logits" else "population_signal"
-            arrays[name] = found.population[0]
-        for name, values in arrays.items():
-            folder.create_array(name, values.shape, values.dtype)
-            folder.array(name)[:] = values
         return analyse(out)
 
 
-def read_predictions(path: Path) -> Predictions:
-    """Read and check a table of predictions; see :func:`audit_scores`."""
-    frame = read_table(path)
-    try:
-        return predictions(frame)
-    except TableError as error:
-        raise TableError(f"{path}: {error}") from error
-
-
-def predictions(frame: pd.DataFrame) -> Predictions:
-    """Check a table of predictions and bring it into arrays."""
-    require_columns(frame, _KEYS)
-    if not len(frame):
-        raise TableError("The table has no rows.")
-    for key in ("model", "record", "patient", "label"):
-        _refuse_missing(frame, key)
-    member = _yes_or_no(frame, "member")
-    outside = (
-        _yes_or_no(frame, "population").astype(bool)
-        if "population" in frame.columns
-        else np.zeros(len(frame), dtype=bool)
-    )
-    columns = _value_columns(frame)
-    values = np.column_stack([_numbers(frame, column) for column in columns])
-    if outside.all():
-        raise TableError("Every row has population = 1; no record is left to audit.")
-    if (outside & (member == 1)).any():
-        row = int(np.argmax(outside & (member == 1)))
-        raise TableError(
-            f"Row {row} (record {frame['record'].iloc[row]!r}) has population = 1 and member = 1; "
-            "a population record is in no training set."
-        )
-    model_codes, models = pd.factorize(frame["model"])
-    if len(models) < 4:
-        raise TableError(f"The table has {len(models)} model(s); an audit needs at least 4.")
-    values, kind, task, classes, warnings = _as_logits(frame, columns, values)
-    reader = _Reader(frame, model_codes, len(models), values, task, classes, columns)
-    cohort, audited, record = reader.part(~outside)
-    membership = reader.membership(cohort, member, ~outside, record)
-    population = None
-    if outside.any():
-        rest, held, _ = reader.part(outside)
-        both = set(rest.record.tolist()) & set(cohort.record.tolist())
-        if both:
-            raise TableError(f"Record {min(both, key=str)!r} has both population = 0 and 1.")
-        population = (held, rest)
-    if kind == "signal":
-        audited = audited[..., 0]
-        population = None if population is None else (population[0][..., 0], population[1])
-    return Predictions(
-        cohort=cohort,
-        membership=membership,
-        kind=kind,
-        values=audited,
-        population=population,
-        models=tuple(str(m) for m in models),
-        warnings=tuple(warnings),
-    )
-
-
-@dataclass(frozen=True, eq=False)
-class _Reader:
-    """Turns rows into arrays; every inconsistency is an error that names its row."""
-
-    frame: pd.DataFrame
-    model: NDArray[np.intp]
-    n_models: int
-    values: Floats
-    task: Task
-    classes: tuple[str, ...]
-    columns: list[str]
-
-    def part(self, rows: NDArray[np.bool_]) -> tuple[Cohort, Floats, NDArray[np.intp]]:
-        """Cohort, values (n_models, n_records, n_views, n_columns), record codes of some rows."""
-        frame = self.frame[rows]
-        where = np.flatnonzero(rows)
-        record, ids = pd.factorize(frame["record"])
-        for column in ("patient", "label"):
-            self._one_each(frame, where, record, column)
-        first = np.unique(record, return_index=True)[1]
-        groups = [
-            c
-            for c in frame.columns
-            if c not in (*_KEYS, "view", "population", "signal", *self.columns)
-            and not _VALUE.fullmatch(str(c))
-        ]
-        heads = frame.iloc[first].reset_index(drop=True)
-        cohort = Cohort(
-            record=np.asarray(ids),
-            patient=heads["patient"].to_numpy(),
-            label=_class_index(heads, self.classes),
-            task=self.task,
-            classes=self.classes,
-            groups=group_columns(heads, groups),
-        )
-        return cohort, self._cube(frame, where, record, len(ids)), record
-
-    def _one_each(
-        self, frame: pd.DataFrame, where: NDArray[np.intp], record: NDArray[np.intp], column: str
-    ) -> None:
-        codes = pd.factorize(frame[column])[0]
-        first = np.unique(record, return_index=True)[1]
-        differs = codes != codes[first][record]
-        if differs.any():
-            row = int(np.argmax(differs))
-            values = frame[column]
-            raise TableError(
-                f"Record {frame['record'].iloc[row]!r} has two values of {column}: "
-                f"{values.iloc[first[record[row]]]!r} (row {where[first[record[row]]]}) and "
-                f"{values.iloc[row]!r} (row {where[row]})."
-            )
-
-    def _cube(
-        self,
-        frame: pd.DataFrame,
-        where: NDArray[np.intp],
-        record: NDArray[np.intp],
-        n_records: int,
-    ) -> Floats:
-        view, n_views = np.zeros(len(frame), dtype=np.intp), 1
-        if "view" in frame.columns:
-            view, views = pd.factorize(frame["view"], sort=True, use_na_sentinel=False)
-            n_views = len(views)
-        model = self.model[where]
-        place = (model * n_records + record) * n_views + view
-        order = np.argsort(place, kind="stable")
-        twice = np.flatnonzero(np.diff(place[order]) == 0)
-        if len(twice):
-            row = int(order[twice[0] + 1])
-            raise TableError(
-                f"Record {frame['record'].iloc[row]!r} of model {frame['model'].iloc[row]!r} is "
-                f"given twice: rows {where[order[twice[0]]]} and {where[row]}"
-                + (" (same view)." if n_views > 1 else ".")
-            )
-        size = self.n_models * n_records * n_views
-        if len(place) != size:
-            present = np.zeros(size, dtype=bool)
-            present[place] = True
-            at = int(np.argmin(present))
-            names = pd.unique(self.frame["model"])
-            ids = pd.unique(frame["record"])
-            raise TableError(
-                f"Model {names[at // (n_records * n_views)]!r} has no row for record "
-                f"{ids[at // n_views % n_records]!r}"
-                + (f", view number {at % n_views}" if n_views > 1 else "")
-                + "; every model predicts every record, members or not."
-            )
-        shape = (self.n_models, n_records, n_views, self.values.shape[1])
-        return self.values[where[order]].reshape(shape)
-
-    def membership(
-        self,
-        cohort: Cohort,
-        member: NDArray[np.int64],
-        rows: NDArray[np.bool_],
-        record: NDArray[np.intp],
-    ) -> NDArray[np.bool_]:
-        """(n_models, n_patients), refusing a patient both in and out of one model."""
-        where = np.flatnonzero(rows)
-        patient = cohort.patient_index[record]
-        place = self.model[where] * cohort.n_patients + patient
-        size = self.n_models * cohort.n_patients
-        n_rows = np.bincount(place, minlength=size)
-        n_member = np.bincount(place, weights=member[where], minlength=size)
-        mixed = (n_member > 0) & (n_member < n_rows)
-        if mixed.any():
-            at = int(np.argmax(mixed))
-            row = int(where[np.flatnonzero((place == at) & (member[where] == 0))[0]])
-            raise TableError(
-                f"Patient {cohort.patients[at % cohort.n_patients]!r} is both in and out of model "
-                f"{pd.unique(self.frame['model'])[at // cohort.n_patients]!r} (member = 0 in row "
-                f"{row}); a patient's records are all in or all out."
-            )
-        result: NDArray[np.bool_] = (n_member > 0).reshape(self.n_models, cohort.n_patients)
-        for never, word in ((~result.any(axis=0), "in"), (result.all(axis=0), "out of")):
-            if never.any():
-                raise TableError(
-                    f"Patient {cohort.patients[int(np.argmax(never))]!r} is never {word} the "
-                    f"training data of a model ({int(never.sum())} such patients); column member."
-                )
-        return result
-
-
-def _value_columns(frame: pd.DataFrame) -> list[str]:
-    names = [str(c) for c in frame.columns]
-    kinds = {}
-    for kind in ("logit", "prob"):
-        numbered = sorted(
-            int(m.group(2)) for m in map(_VALUE.fullmatch, names) if m and m.group(1) == kind
-        )
-        if numbered:
-            kinds[kind] = [f"{kind}_{i}" for i in range(max(numbered) + 1)]
-    if "signal" in names:
-        kinds["signal"] = ["signal"]
-    if len(kinds) != 1:
-        found = f"it has {' and '.join(kinds)}" if kinds else "it has none of them"
-        raise TableError(
-            "The table needs either logit_0, logit_1, ... or prob_0, prob_1, ... or signal; "
-            f"{found}."
-        )
-    (columns,) = kinds.values()
-    require_columns(frame, columns)
-    return columns
-
-
-def _as_logits(
-    frame: pd.DataFrame, columns: list[str], values: Floats
-) -> tuple[Floats, str, Task, tuple[str, ...], list[str]]:
-    """Values as logits or signals, with kind, task, names of the classes and warnings."""
-    warnings: list[str] = []
-    if columns == ["signal"]:
-        n_classes = max(int(_class_numbers(frame).max()) + 1, 2)
-        task: Task = "binary" if n_classes == 2 else "multiclass"
-        return values, "signal", task, _class_names(n_classes), warnings
-    if columns[0].startswith("prob"):
-        values, warnings = _logits_of(frame, columns, values)
-    n_columns = values.shape[1]
-    n_classes = max(n_columns, 2)
-    label = _class_numbers(frame)
-    if label.max() >= n_classes:
-        row = int(np.argmax(label))
-        raise TableError(
-            f"Label {label[row]} in row {row} (record {frame['record'].iloc[row]!r}) has no column "
-            f"{columns[0].split('_')[0]}_{label[row]}; labels are class indices from 0."
-        )
-    if n_columns == 2:  # two classes: one logit says the same
-        values = values[:, 1:] - values[:, :1]
-    task = "binary" if n_classes == 2 else "multiclass"
-    return values, "logits", task, _class_names(n_classes), warnings
-
-
-def _logits_of(frame: pd.DataFrame, columns: list[str], p: Floats) -> tuple[Floats, list[str]]:
-    bad = (p < 0) | (p > 1)
-    if bad.any():
-        row, column = (int(i) for i in np.argwhere(bad)[0])
-        raise TableError(
-            f"Column {columns[column]!r} in row {row} (record {frame['record'].iloc[row]!r}) is "
-            f"{p[row, column]:g}; a probability is in [0, 1]."
-        )
-    if len(columns) == 1:
-        raise TableError(
-            "The table has prob_0 alone; give prob_0 and prob_1, the probabilities of classes 0 "
-            "and 1."
-        )
-    total = p.sum(axis=1)
-    if (np.abs(total - 1) > 0.01).any():
-        row = int(np.argmax(np.abs(total - 1) > 0.01))
-        raise TableError(
-            f"The probabilities of row {row} (record {frame['record'].iloc[row]!r}) add up to "
-            f"{total[row]:.4g}; expected 1."
-        )
-    extreme = int(((p == 0) | (p == 1)).any(axis=1).sum())
-    warnings = []
-    if extreme:
-        warnings.append(
-            f"{extreme:,} rows have a probability of exactly 0 or 1; they were clipped at float "
-            "precision, and records that are clipped in many models cannot be told apart."
-        )
-    eps = float(np.finfo(np.float64).eps)
-    return np.log(np.clip(p, eps, 1 - eps)), warnings
-
-
-def _class_numbers(frame: pd.DataFrame) -> NDArray[np.int64]:
-    numbers = _numbers(frame, "label")
-    bad = (numbers < 0) | (numbers != np.floor(numbers)) | (numbers > 100_000)
-    if bad.any():
-        row = int(np.argmax(bad))
-        raise TableError(
-            f"Column 'label' in row {row} (record {frame['record'].iloc[row]!r}) is "
-            f"{numbers[row]:g}; expected a class index 0, 1, 2, ..."
-        )
-    return numbers.astype(np.int64)
-
-
-def _class_index(heads: pd.DataFrame, classes: tuple[str, ...]) -> NDArray[np.int64]:
-    return np.minimum(_class_numbers(heads), len(classes) - 1)
-
-
-def _class_names(n: int) -> tuple[str, ...]:
-    return tuple(str(i) for i in range(n))
-
-
-def _refuse_missing(frame: pd.DataFrame, column: str) -> None:
-    missing = frame[column].isna().to_numpy()
-    if missing.any():
-        row = int(np.argmax(missing))
-        record = "" if column == "record" else f" (record {frame['record'].iloc[row]!r})"
-        raise TableError(f"Column {column!r} is missing in row {row}{record}.")
-
-
-def _yes_or_no(frame: pd.DataFrame, column: str) -> NDArray[np.int64]:
-    """0 or 1 from 0/1, true/false in any case."""
-    codes, found = pd.factorize(frame[column])
-    values = [_WORDS.get(str(v).strip().lower(), -1) for v in found]
-    result = np.array([*values, -1], dtype=np.int64)[codes]
-    if (result < 0).any():
-        row = int(np.argmax(result < 0))
-        raise TableError(
-            f"Column {column!r} in row {row} (record {frame['record'].iloc[row]!r}) is "
-            f"{frame[column].iloc[row]!r}; expected 0 or 1."
-        )
-    return result
-
-
-def _numbers(frame: pd.DataFrame, column: str) -> Floats:
-    values = frame[column]
-    numbers = pd.to_numeric(values, errors="coerce").to_numpy(np.float64, na_value=np.nan)
-    bad = ~np.isfinite(numbers)
-    if bad.any():
-        row = int(np.argmax(bad))
-        raise TableError(
-            f"Column {column!r} in row {row} (record {frame['record'].iloc[row]!r}) is "
-            f"{values.iloc[row]!r}; expected a finite number."
-        )
-    return numbers
+def _store(folder: AuditFolder, found: Predictions) -> None:
+    held = None
+    arrays: dict[str, Any] = {"membership": found.membership, found.kind: found.values}
+    if found.population is not None and found.kind == "logits":
+        arrays["heldout_logits"], held = found.population
+    elif found.population is not None:
+        arrays["population_signal"] = found.population[0]
+    write_table(folder.path / "cohort.parquet", cohort_table(found.cohort, held))
+    for name, values in arrays.items():
+        folder.create_array(name, values.shape, values.dtype)
+        folder.array(name)[:] = values

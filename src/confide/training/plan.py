@@ -23,9 +23,8 @@ _MOST = {
     ("cuda", "small_cnn"): 32,
     ("cuda", "wrn"): 1,
 }
-_MEMORY = {"cpu": 2**30, "cuda": 16 * 2**30}  # bytes that one stack may take
+_MEMORY = {"cpu": 2**28, "cuda": 16 * 2**30}  # bytes that one stack may take
 _STEPS_TO_COMPILE = 1000
-_ROWS_AT_ONCE = 256  # evaluated, where batches are smaller; what fits in training fits then too
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +77,7 @@ class Plan:
             steps_per_epoch=steps_per_epoch,
             steps=steps,
             models_at_once=at_once,
-            rows_at_once=max(batch, _ROWS_AT_ONCE),
+            rows_at_once=max(1, _MEMORY[device] // (4 * floats * at_once)),
             compiles=cuda and steps >= _STEPS_TO_COMPILE if compiles == "auto" else compiles,
             half=cuda and images if precision == "auto" else precision == "bfloat16",
         )

@@ -12,9 +12,8 @@ def batches(rows: Tensor, size: int, generator: torch.Generator) -> Iterator[Ten
     """Endless full batches of one model's members.
 
     Permutations of all members follow one another and are cut every `size` records, without regard
-    to where one ends and the next begins.  All batches thus have one shape, and at any moment the
-    numbers of times that two members were seen differ by at most one (two within a batch that
-    straddles permutations).
+    to where one ends and the next begins.  All batches thus have one shape, and after any number of
+    batches each member was seen equally often, up to one time.
 
     Parameters
     ----------

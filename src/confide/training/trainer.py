@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,9 +21,6 @@ from confide.training.loop import evaluate, train
 from confide.training.plan import Plan
 from confide.training.records import Records
 from confide.training.settings import Performance, TrainSettings
-
-
-_Precision = Literal["high", "highest"]
 
 
 class TorchTrainer(Trainer):
@@ -70,10 +66,9 @@ class TorchTrainer(Trainer):
         self._settings = settings or TrainSettings()
         performance = performance or Performance()
         device = _device(performance)
-        tf32 = device.type == "cuda" and performance.precision != "float32"
-        self._matmul: _Precision = "high" if tf32 else "highest"
-        _check.in_range(1, n_audited, expected_members=expected_members)
+        self._tf32 = device.type == "cuda" and performance.precision != "float32"
         self._records = Records.on(device, inputs, label, task, n_classes, n_audited)
+        _check.in_range(1, n_audited, expected_members=expected_members)
         shape = self._records.shape
         self._network = build(self._settings.model, shape, self._records.n_outputs)
         self._expected = expected_members
@@ -85,6 +80,7 @@ class TorchTrainer(Trainer):
             expected_members,
             sum(p.numel() for p in self._network.parameters()),
         )
+        self._losses: dict[int, LossFunction] = {}
         self.models_at_once = self._plan.models_at_once
         if device.type == "cpu":
             keep_freed_memory()
@@ -101,10 +97,10 @@ class TorchTrainer(Trainer):
         self._check_members(members, seeds)
         rows = [torch.from_numpy(np.flatnonzero(row)) for row in members]
         try:
-            with _matmul_precision(self._matmul):
+            with _tensor_float32(self._tf32):
                 weights = train(
                     self._network,
-                    self._loss_of,
+                    self._loss_of(len(members)),
                     self._records,
                     rows,
                     seeds,
@@ -118,21 +114,23 @@ class TorchTrainer(Trainer):
                 "performance.models_at_once lower."
             ) from error
 
-    @cached_property
-    def _loss_of(self) -> LossFunction:
+    def _loss_of(self, n_models: int) -> LossFunction:
+        """Made, and compiled where that pays, once for each size of stack."""
+        if n_models in self._losses:
+            return self._losses[n_models]
         loss_of = loss_function(self._network, self._records.task, half=self._plan.half)
-        if not self._plan.compiles:
-            return loss_of
-        # Compiled once; every stack of the same size uses it again with new weights.
-        inputs, label = self._records.inputs, self._records.label
-        stack = (self.models_at_once, self._plan.batch)
-        weights = {
-            name: torch.zeros(stack[:1] + w.shape, device=inputs.device, requires_grad=True)
-            for name, w in self._network.named_parameters()
-        }
-        x = torch.zeros(stack + inputs.shape[1:], device=inputs.device)
-        y = torch.zeros(stack + label.shape[1:], device=inputs.device, dtype=label.dtype)
-        return compiled(loss_of, weights, x, y)
+        if self._plan.compiles:
+            inputs, label = self._records.inputs, self._records.label
+            stack = (n_models, self._plan.batch)
+            weights = {
+                name: torch.zeros((n_models, *w.shape), device=inputs.device, requires_grad=True)
+                for name, w in self._network.named_parameters()
+            }
+            x = torch.zeros(stack + inputs.shape[1:], device=inputs.device)
+            y = torch.zeros(stack + label.shape[1:], device=inputs.device, dtype=label.dtype)
+            loss_of = compiled(loss_of, weights, x, y)
+        self._losses[n_models] = loss_of
+        return loss_of
 
     def _check_members(self, members: NDArray[np.bool_], seeds: Sequence[int]) -> None:
         n_audited = len(self._records.label)
@@ -172,11 +170,13 @@ def _device(performance: Performance) -> torch.device:
 
 
 @contextmanager
-def _matmul_precision(name: _Precision) -> Iterator[None]:
-    """Products of float32 matrices in TensorFloat32 ("high") or in full, for a while."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(name)
+def _tensor_float32(allowed: bool) -> Iterator[None]:
+    """Allow or forbid TensorFloat32 in products and convolutions of float32, for a while."""
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("high" if allowed else "highest")
+    torch.backends.cudnn.allow_tf32 = allowed
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]

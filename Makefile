@@ -1,0 +1,35 @@
+# Everything runs in a virtual environment of its own, made on first use.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: demo test lint docs bench clean
+
+demo: $(STAMP)        ## the main job on data that need no download; ends with two reports
+	$(BIN)/confide demo --out demo
+
+test: lint            ## checks, then all tests but the slow and the GPU ones
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+lint: $(STAMP)        ## format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+docs: $(STAMP)        ## the documentation as a site in site/
+	$(BIN)/python -m pip install --quiet -e ".[docs]"
+	$(BIN)/mkdocs build --strict
+
+bench: $(STAMP)       ## speed and memory; prints tables
+	$(BIN)/python benchmarks/analysis.py
+	$(BIN)/python benchmarks/training.py
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) site dist

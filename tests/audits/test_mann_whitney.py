@@ -1,0 +1,109 @@
+"""Areas over models, their exact null and DeLong's error."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import oracles
+from confide.audits.mann_whitney import binormal_auc, null_se, row_auc, survival
+from confide.masks import balanced
+
+
+@pytest.mark.parametrize(("n_in", "n_out"), [(1, 1), (2, 2), (1, 6), (5, 3), (6, 6)])
+def test_the_null_is_the_count_of_choices(n_in, n_out):
+    plain = oracles.mann_whitney_tail(n_in, n_out)
+    np.testing.assert_allclose(survival(n_in, n_out, np.arange(n_in * n_out + 1)), plain)
+    np.testing.assert_allclose(survival(n_in, n_out, np.array([n_in * n_out + 1])), 0.0)
+
+
+@pytest.mark.parametrize(("n_in", "n_out"), [(12, 12), (30, 22), (100, 100)])
+def test_the_null_is_scipys(n_in, n_out):
+    rng = np.random.default_rng(0)
+    for shift in (0.0, 0.5, 3.0):
+        x, y = rng.normal(shift, 1, n_in), rng.normal(0, 1, n_out)
+        truth = stats.mannwhitneyu(x, y, alternative="greater", method="exact")
+        ours = survival(n_in, n_out, np.array([round(truth.statistic)]))[0]
+        # Far out scipy takes one minus the lower tail and keeps some 1e-16 only.
+        assert ours == pytest.approx(truth.pvalue, rel=1e-8, abs=1e-14)
+
+
+def test_perfect_separation_keeps_its_digits():
+    from math import comb
+
+    assert survival(100, 100, np.array([10_000]))[0] == pytest.approx(1 / comb(200, 100), rel=1e-9)
+    assert survival(8, 8, np.array([64]))[0] == pytest.approx(1 / 12870)
+
+
+def test_above_the_exact_limit_p_is_not_too_small():
+    """The normal tail beyond 200 a side, against the exact tail just below."""
+    n = 200
+    u = np.arange(n * n // 2, n * n + 1, 7)
+    exact = survival(n, n, u)
+    sd = np.sqrt(n * n * (2 * n + 1) / 12)
+    normal = stats.norm.sf((u - 0.5 - n * n / 2) / sd)
+    far = exact < 1e-4
+    assert (normal[far] >= exact[far] * 0.999).all()
+    np.testing.assert_allclose(normal[~far], exact[~far], rtol=0.08)
+    np.testing.assert_allclose(survival(201, 201, np.array([201 * 201 // 2])), 0.5, atol=1e-3)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_areas_and_errors_are_the_double_loops(ties):
+    rng = np.random.default_rng(1)
+    values = rng.normal(0, 1, (14, 40))
+    if ties:
+        values = np.round(values)
+    held = rng.random((14, 40)) < 0.4
+    held[:2], held[2:4] = True, False
+    ours = row_auc(values, held)
+    for x in range(40):
+        inside, outside = values[held[:, x], x], values[~held[:, x], x]
+        assert ours.auc[x] == pytest.approx(oracles.auc(inside, outside))
+        assert ours.se[x] == pytest.approx(oracles.delong_se(inside, outside))
+        assert ours.strict[x] == oracles.strict_pairs(values[:, x], held[:, x])
+        assert (ours.n_in[x], ours.n_out[x]) == (len(inside), len(outside))
+
+
+def test_edges():
+    values = np.array([[1.0, np.nan, 1.0], [2.0, np.nan, 2.0], [3.0, np.nan, 3.0]])
+    held = np.array([[1, 1, 0], [0, 0, 0], [0, 0, 0]], dtype=bool)
+    ours = row_auc(values, held)
+    assert ours.auc[0] == 0.0
+    assert np.isnan(ours.se[0])
+    assert np.isnan(ours.auc[1:]).all()
+    assert ours.p_value().tolist() == [1.0, 1.0, 1.0]
+
+
+def test_binormal():
+    rng = np.random.default_rng(2)
+    held = np.arange(4000)[:, None] % 2 == 0
+    values = rng.normal(0, 1, (4000, 1)) * np.where(held, 2.0, 1.0) + held
+    truth = stats.norm.cdf(1 / np.sqrt(5))
+    assert binormal_auc(values, held)[0] == pytest.approx(truth, abs=0.02)
+    x = rng.normal(0, 1, (6, 1))
+    a, b = x[:3, 0], x[3:, 0]
+    expected = stats.norm.cdf((a.mean() - b.mean()) / np.sqrt(a.var(ddof=1) + b.var(ddof=1)))
+    assert binormal_auc(x, np.arange(6)[:, None] < 3)[0] == pytest.approx(expected)
+    assert np.isnan(binormal_auc(x, np.arange(6)[:, None] < 1)[0])
+
+
+@pytest.mark.parametrize("round_to", [None, 0])
+def test_p_values_are_exact_and_with_ties_never_too_small(round_to):
+    rng = np.random.default_rng(3)
+    n = 40_000
+    values = rng.normal(0, 1, (10, n))
+    if round_to is not None:
+        values = np.round(values, round_to)
+    p = row_auc(values, balanced(10, n, seed=3)).p_value()
+    for level in np.unique(oracles.mann_whitney_tail(5, 5)):
+        share, error = (p <= level + 1e-12).mean(), np.sqrt(level * (1 - level) / n)
+        assert share <= level + 4 * error
+        if round_to is None:
+            assert share >= level - 4 * error
+
+
+def test_null_se():
+    rng = np.random.default_rng(4)
+    area = row_auc(rng.normal(0, 1, (24, 20_000)), balanced(24, 20_000, fraction=0.25, seed=4)).auc
+    assert area.std() == pytest.approx(null_se(6, 18), rel=0.03)
+    assert area.mean() == pytest.approx(0.5, abs=0.004)

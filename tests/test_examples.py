@@ -1,0 +1,124 @@
+"""The configurations in examples/ are right, and the README's commands are those that exist."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from confide.config import load
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
+DATA = Path(os.environ.get("CONFIDE_DATA", ROOT.parent / "shared" / "data"))
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def commands():
+    """The lines of the README's shell blocks, without comments."""
+    for block in re.findall(r"```(?:sh|console)\n(.*?)```", README, flags=re.DOTALL):
+        for line in block.splitlines():
+            line = line.split("  #")[0].strip()
+            if line and not line.startswith("#"):
+                yield line
+
+
+COMMANDS = list(commands())
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.name)
+def test_example_is_valid(path, monkeypatch):
+    monkeypatch.setenv("CONFIDE_DATA", str(DATA))
+    config, folder = load(path)
+    assert folder == path.parent
+    assert config.audit.n_models >= 16
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.name)
+def test_example_loads(path, monkeypatch):
+    monkeypatch.setenv("CONFIDE_DATA", str(DATA))
+    config, folder = load(path)
+    needs = getattr(config.data, "path", None)
+    if needs is not None and not Path(needs).exists():
+        pytest.skip(f"{needs} is not here")
+    data = config.data.load(folder)
+    assert data.test.any()
+    assert data.cohort.groups.shape[1] >= 1
+
+
+def test_readme_has_the_two_commands():
+    assert "make demo" in COMMANDS
+    assert "make test" in COMMANDS
+
+
+@pytest.mark.parametrize("line", [c for c in COMMANDS if c.startswith("make ")])
+def test_make_target_exists(line):
+    target = line.split()[1]
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("line", [c for c in COMMANDS if c.startswith("confide ")])
+def test_readme_command_runs(line, tmp_path, predictions):
+    """Every command of the README runs as written, in a folder that holds what it names."""
+    words = shlex.split(line)[1:]
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    (tmp_path / "predictions.csv").write_bytes(predictions)
+    if "report" in words:  # the README runs it after `audit scores`
+        run(["audit", "scores", "predictions.csv", "--out", "runs/scores"], tmp_path)
+    small(words, tmp_path)
+    done = run(words, tmp_path)
+    assert done.returncode == 0, done.stderr
+    for flag, value in pairwise(words):
+        if flag == "--out":
+            assert (tmp_path / value / "report.html").stat().st_size > 100_000
+            assert (tmp_path / value / "summary.json").is_file()
+
+
+def small(words, folder):
+    """Replace the example by the same configuration with fewer models, where it is trained."""
+    if "run" not in words:
+        return
+    at = next(i for i, w in enumerate(words) if w.endswith(".yaml"))
+    text = (ROOT / words[at]).read_text(encoding="utf-8")
+    (folder / "small.yaml").write_text(re.sub(r"n_models: \d+", "n_models: 16", text))
+    words[at] = "small.yaml"
+
+
+def run(words, folder):
+    return subprocess.run(
+        [sys.executable, "-c", "from confide.cli import main; main()", *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def predictions():
+    """A small table of predictions as CSV."""
+    lines = ["model,record,patient,member,label,logit_0"]
+    for model in range(16):
+        for patient in range(40):
+            member = (model * 7 + patient * 5 + model * patient) % 2
+            lines += [
+                f"{model},r{patient}-{i},p{patient},{member},{patient % 2},"
+                f"{((model * 31 + patient * 17 + i * 13) % 101) / 25 - 2}"
+                for i in range(2)
+            ]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def test_python_example_of_the_readme(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {})  # noqa: S102
+    assert any(tmp_path.rglob("report.html"))
