@@ -46,7 +46,12 @@ def study(
     signals += cohort.expand(shared)
     signals += leak * cohort.expand(membership & leaking)
     level = rng.normal(0, 2, n_records)
-    return level + np.exp(0.5 * rng.standard_normal(n_records)) * signals, membership, cohort, leaking
+    return (
+        level + np.exp(0.5 * rng.standard_normal(n_records)) * signals,
+        membership,
+        cohort,
+        leaking,
+    )
 
 
 def main() -> None:

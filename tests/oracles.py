@@ -93,10 +93,7 @@ def lira(target, references, held, variance="moderated"):
     """Online LiRA of one target by norm.logpdf, a loop over records; one view, one label."""
     n = len(target)
     own = np.array(
-        [
-            [np.var(references[side[:, x], x], ddof=1) for x in range(n)]
-            for side in (held, ~held)
-        ]
+        [[np.var(references[side[:, x], x], ddof=1) for x in range(n)] for side in (held, ~held)]
     )
     dof = np.array([held.sum(0) - 1, (~held).sum(0) - 1], dtype=float)
     if variance == "global":
@@ -105,8 +102,8 @@ def lira(target, references, held, variance="moderated"):
         used = np.empty_like(own)
         for side in range(2):
             d0, s0 = smyth_prior(own[side], dof[side])
-            used[side] = s0 if math.isinf(d0) else (d0 * s0 + dof[side] * own[side]) / (
-                d0 + dof[side]
+            used[side] = (
+                s0 if math.isinf(d0) else (d0 * s0 + dof[side] * own[side]) / (d0 + dof[side])
             )
     else:
         used = own
@@ -174,9 +171,7 @@ def patient_tests(signal, membership, patient_index):
                 "auc_max": max(auc(o[held], o[~held]) for o in own.T),
                 "p_joint": p_joint,
                 "p_max": p_max,
-                "p_value": p_joint
-                if own.shape[1] == 1
-                else min(1.0, 2 * min(p_joint, p_max)),
+                "p_value": p_joint if own.shape[1] == 1 else min(1.0, 2 * min(p_joint, p_max)),
             }
         )
     return rows

@@ -46,7 +46,6 @@ class Sliced:
 class AttackContract:
     attack = None
     uses_references = True
-    partner = True  # the references of both sides matter
 
     def score_without_pair(self, signals, held, target, record, population=None):
         """score() with the target and its partner removed, of all records."""
@@ -143,7 +142,6 @@ class AttackContract:
         changed[3] += 5.0
         before = self.attack.leave_one_out(signals, held)
         after = self.attack.leave_one_out(changed, held)
-        alone = self.attack.leave_one_out(np.where(np.arange(16)[:, None] == 3, 9.0, signals), held)
         assert not np.allclose(before[3], after[3])
         # A pair of records with the same references differs by the target's signals alone.
         twin = signals.copy()
@@ -154,7 +152,6 @@ class AttackContract:
         same[3, 0] = 9.0
         again = self.attack.leave_one_out(same, held)
         np.testing.assert_allclose(again[3, 0], scores[3, 1], rtol=1e-9)
-        assert np.isfinite(alone).all()
 
     def test_refuses_a_mask_that_does_not_fit(self):
         signals, held = study(9)

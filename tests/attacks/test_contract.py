@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from attacks.contract import AttackContract, study
 
+from attacks.contract import AttackContract, study
 from confide.attacks import (
     KNOWN,
     RMIA,

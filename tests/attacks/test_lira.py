@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from attacks.contract import mean_auc, study
 from scipy.special import polygamma
 
 import oracles
+from attacks.contract import mean_auc, study
 from confide.attacks import Global, LiRA, Moderated, OfflineLiRA, PerRecord
 from confide.attacks.references import Pairing, moments_left_out
 from confide.attacks.variance import inverse_trigamma

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from attacks.contract import mean_auc, study
 
 import oracles
+from attacks.contract import mean_auc, study
 from confide.attacks import RMIA, OfflineRMIA
 
 

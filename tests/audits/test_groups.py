@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from confide.audits import groups as module
 from confide.audits.groups import COLUMNS, MISSING, group_table, two_sided_hypergeometric
 from confide.errors import ArgumentError
 
@@ -37,7 +38,8 @@ def test_a_planted_disparity_is_found_and_counted():
     assert overall["site"]["n_tail"] == 40
 
 
-def test_calibration_without_a_disparity():
+def test_calibration_without_a_disparity(monkeypatch):
+    monkeypatch.setattr(module, "_N_MONTE_CARLO", 499)
     rng = np.random.default_rng(1)
     rows, whole, inside = [], [], []
     for seed in range(300):
@@ -53,8 +55,9 @@ def test_calibration_without_a_disparity():
     assert (np.mean(inside, axis=0) >= 0.95).all()
 
 
-def test_ratio_intervals_cover_a_true_disparity():
+def test_ratio_intervals_cover_a_true_disparity(monkeypatch):
     """Patients of "a" are in the tail with odds of 3 to 1."""
+    monkeypatch.setattr(module, "_N_MONTE_CARLO", 9)
     rng = np.random.default_rng(2)
     inside = []
     for seed in range(300):

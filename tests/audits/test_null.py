@@ -1,9 +1,9 @@
 """What chance alone shows, against simulation."""
 
 import numpy as np
-from audits.studies import cohort_of, study
 
 import oracles
+from audits.studies import cohort_of, study
 from confide.audits.mann_whitney import row_auc
 from confide.audits.null import joint_survival, max_survival
 from confide.audits.patients import patient_risk

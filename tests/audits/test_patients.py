@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from audits.studies import cohort_of, study
 from scipy.stats import binom
 
 import oracles
+from audits.studies import cohort_of, study
 from confide.audits.mann_whitney import row_auc
 from confide.audits.patients import joint_signal, patient_risk, smallest_detectable_auc
 from confide.errors import ArgumentError
@@ -120,7 +120,6 @@ def test_power():
     """2 % of the patients leak two standard deviations: found, and little else."""
     recall, false = [], []
     for seed in range(3):
-        rng = np.random.default_rng(seed)
         signal, held, cohort = study(seed, n_patients=1000, n_models=100, most=20)
         leaking = np.arange(1000) < 20
         spread = signal.std(axis=0)
