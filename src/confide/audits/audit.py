@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -316,7 +317,10 @@ def _record_table(records: RowAuc, cohort: Cohort) -> pd.DataFrame:
     if cohort.task == "multilabel":
         label = {f"label_{name}": cohort.label[:, i] for i, name in enumerate(cohort.classes)}
     else:
-        label = {"label": np.asarray(cohort.classes, dtype=object)[cohort.label]}
+        names: Any = np.asarray(cohort.classes, dtype=object)
+        if all(re.fullmatch(r"0|-?[1-9]\d{0,17}", name) for name in cohort.classes):
+            names = names.astype(np.int64)  # numbers in the user's table stay numbers
+        label = {"label": names[cohort.label]}
     return pd.DataFrame(
         {"record": cohort.record, "patient": cohort.patient}
         | label

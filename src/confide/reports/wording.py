@@ -157,7 +157,7 @@ def _control(patients: Mapping[str, Any]) -> str:
     if numbers.MISSING in (planted, found):
         return "No positive control was run: no patients were planted for the audit to find."
     return (
-        f"Positive control: of {planted} patients planted with an AUC of "
+        f"Positive control: of {planted} planted patients, each of whose records has an AUC of "
         f"{numbers.auc(control.get('auc'))}, {found} were found."
     )
 

@@ -73,7 +73,14 @@ class FunctionTrainer(Trainer):
         return np.stack(results)
 
     def _one(self, rows: NDArray[np.int64], seed: int) -> NDArray[np.float32]:
-        logits = np.asarray(self._function(rows, seed), dtype=np.float32)
+        returned = self._function(rows, seed)
+        try:
+            logits = np.asarray(returned, dtype=np.float32)
+        except (TypeError, ValueError) as error:
+            raise TrainingError(
+                f"{self._name} returned {type(returned).__name__}, not an array of numbers: "
+                f"{error}."
+            ) from error
         if logits.ndim == 2:
             logits = logits[:, None, :]
         if logits.ndim != 3:
