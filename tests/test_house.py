@@ -28,6 +28,7 @@ ALLOWED = {
 ALLOWED["config"] = FOUNDATION | {"datasets", "training", "attacks"}
 ALLOWED["runs"] = {name for name in ALLOWED if name != "cli"}
 ALLOWED["cli"] = {*ALLOWED, "runs", "config"}
+ALLOWED["__main__"] = {"cli"}
 ALLOWED["__init__"] = {*ALLOWED, "cli"}
 WITHOUT_TORCH = sorted(set(ALLOWED) - {"models", "training", "runs"})
 

@@ -27,7 +27,7 @@ def test_figures_are_whole_at_any_width(make_result, width):
     assert "0.9 1.8% 1.4% to 2.1% 0.011%" in rows
     words = " ".join(text.split())
     for sentence in (
-        "PATIENTS AT RISK: 12 of 455 patients are at risk",
+        "PATIENTS AT RISK: Sentences that the audit wrote.",
         "12 of 455, at a false discovery rate of 5%",
         "AUC 0.742, of a patient alone at risk",
         "19 of 20 planted patients found",
@@ -51,7 +51,7 @@ def test_not_established_is_never_safe(make_result):
     patients = {"n_at_risk": 0, "fdr": 0.05, "smallest_detectable_auc": None, "control": None}
     result = make_result(status="not_established", n_at_risk=0, patients=patients)
     words = " ".join(_printed(result, 80).split())
-    assert words.startswith("NOT ESTABLISHED: This audit cannot say")
+    assert words.startswith("NOT ESTABLISHED: Sentences that the audit wrote.")
     assert "Not to be read as: that patients are safe. Not established is never safe." in words
     assert "not established (0 of 455 listed)" in words
     assert "none: no patient alone could be listed" in words
@@ -60,8 +60,15 @@ def test_not_established_is_never_safe(make_result):
 
 def test_none_found_says_what_it_does_not_mean(make_result):
     words = " ".join(_printed(make_result(status="none_found", n_at_risk=0), 80).split())
-    assert words.startswith("NONE FOUND: No patient at risk was found, within what this audit")
+    assert words.startswith("NONE FOUND: Sentences that the audit wrote.")
     assert "Not to be read as: that the model is safe or the data anonymous." in words
+
+
+def test_without_a_text_the_headline_speaks(make_result):
+    result = make_result()
+    result.summary["verdict"]["text"] = ""
+    words = " ".join(_printed(result, 80).split())
+    assert words.startswith("PATIENTS AT RISK: 12 of 455 patients are at risk")
 
 
 def test_names_cannot_style_or_steer_the_terminal(make_result, hostile):

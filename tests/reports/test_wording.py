@@ -39,7 +39,10 @@ def test_none_found_is_not_safe():
     verdict = wording.verdict(_summary("none_found", n_at_risk=0, control=control))
     assert verdict.label == "None found"
     assert "within what this audit could detect" in verdict.headline
-    assert "of 20 patients planted with an AUC of 0.953, 19 were found" in verdict.means[1]
+    assert (
+        "of 20 planted patients, each of whose records has an AUC of 0.953, 19 were found"
+        in verdict.means[1]
+    )
     assert verdict.means_not[0].startswith("That the model is safe or the data anonymous.")
 
 

@@ -75,7 +75,7 @@ def test_auc_of_a_record_is_that_of_its_rows(table, tmp_path, kind, n_classes, n
         by_model = mine.groupby("model")[["value", "member"]].mean()
         expected = slow_auc(by_model["value"].to_numpy(), by_model["member"].to_numpy() == 1)
         assert row["auc"] == pytest.approx(expected, abs=1e-12)
-        assert row["label"] == str(mine["label"].iloc[0])
+        assert row["label"] == mine["label"].iloc[0]
         assert row["group_sex"] == mine["sex"].iloc[0]
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert (summary["n_models"], summary["n_patients"], summary["n_records"]) == (16, 40, 79)

@@ -42,13 +42,15 @@ STUDIES = (
         title="Phantom chest images (made up): several records per patient, planted leaks",
         folder="phantom",
         config={
-            "data": {"name": "phantom", "n_patients": 250, "size": [24, 24]},
+            "data": {"name": "phantom", "n_patients": 180, "size": [32, 32], "hard": 0.1},
             "train": {
                 "model": {"name": "small_cnn", "width": 8},
-                "epochs": 30,
-                "batch_size": 64,
+                "epochs": 45,
+                "batch_size": 16,
+                "optimizer": {"name": "adamw", "lr": 0.002},
+                "ema": 0.98,
             },
-            "audit": {"n_models": 48},
+            "audit": {"n_models": 24},
         },
     ),
 )

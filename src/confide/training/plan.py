@@ -19,13 +19,15 @@ from confide.training.settings import Performance, TrainSettings
 #     the same, 30 features, batch 228                 1: 22     4: 8.0    8: 5.8
 #     300 units, 6 blocks, 64 features, batch 512      1: 74     4: 64     8: 58
 #     small CNN, 28 x 28, batch 256, one core          1: 319    4: 351    no gain
+#     small CNN of width 8, 32 x 32, batch 16          1: 19     8: 7.2   16: 5.7
+#     the same, batch 64 / 64 x 64, batch 32           1: 29     8: 18  /  1: 41     8: 35
 #   one H200, compiled, whole fits of 117 to 196 steps with their evaluation
 #     300 units, 6 blocks, 64 features, batch 512      1: 6.7   16: 0.80  128: 0.53
 #     small CNN, 28 x 28, batch 256                    1: 6.2    8: 1.5    32: 0.76
 #   a wide residual network fills the device alone
 _MOST = {
     ("cpu", "tabular_resnet"): 16,
-    ("cpu", "small_cnn"): 1,
+    ("cpu", "small_cnn"): 16,  # large images or batches are kept apart by _MEMORY
     ("cpu", "wrn"): 1,
     ("cuda", "tabular_resnet"): 128,
     ("cuda", "small_cnn"): 32,
