@@ -106,3 +106,20 @@ def test_clipped_signals_stay_finite():
     signals = np.clip(signals, -0.5, 0.8)
     for rule in (PerRecord(), Global(), Moderated()):
         assert np.isfinite(LiRA(rule).leave_one_out(signals, held)).all()
+
+
+def test_a_prior_of_some_records_is_that_of_all(monkeypatch):
+    from confide.attacks import lira
+
+    rng = np.random.default_rng(4)
+    held = balanced(12, 40_000, seed=4)
+    spread = np.exp(0.4 * rng.standard_normal(40_000))
+    signals = rng.standard_normal((12, 40_000)) * spread + held
+    some = lira.LiRA().leave_one_out(signals, held)
+    monkeypatch.setattr(lira, "_PRIOR_RECORDS", 40_000)
+    every = lira.LiRA().leave_one_out(signals, held)
+    monkeypatch.setattr(lira, "_PRIOR_RECORDS", 3_000)
+    fewer = lira.LiRA().leave_one_out(signals, held)
+    assert np.corrcoef(some.ravel(), every.ravel())[0, 1] > 0.9999
+    assert np.abs(fewer - every).mean() < 0.05 * every.std()
+    assert not np.array_equal(fewer, every)
