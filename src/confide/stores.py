@@ -161,6 +161,16 @@ class AuditFolder:
         ------
         FolderError : another process writes to it, it cannot be written, or it holds other things
         """
+        before = os.umask(0o077)  # files tell who was in a training set
+        try:
+            with cls._locked(path, begin) as folder:
+                yield folder
+        finally:
+            os.umask(before)
+
+    @classmethod
+    @contextlib.contextmanager
+    def _locked(cls, path: Path, begin: Callable[[], dict[str, Any]]) -> Iterator[AuditFolder]:
         with disk_errors(path):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not (path / "manifest.json").exists() and _foreign(path):
@@ -251,7 +261,9 @@ class AuditFolder:
     def check_complete(self, name: str) -> None:
         """Refuse an array that lost a chunk of a finished model: it would read as not a member."""
         array = self.array(name)
-        lost = int(self.done.sum()) * array.chunks_per_model - array.n_chunks_stored
+        # Membership is written for all models at the start, the rest as models finish.
+        n_models = array.shape[0] if name == "membership" else int(self.done.sum())
+        lost = n_models * array.chunks_per_model - array.n_chunks_stored
         if lost > 0:
             raise FolderError(
                 f"{lost:,} stored chunk(s) of {self.path / 'signals.zarr' / name} are missing; "
@@ -293,11 +305,13 @@ def _foreign(path: Path) -> bool:
 
 
 def _whole(manifest: dict[str, Any]) -> bool:
-    models = manifest.get("models")
+    kinds = {"models": list, "task": str, "classes": list, "versions": dict}
+    optional = {"audit": dict, "design": dict, "config": dict, "warnings": list, "guards": list}
     return (
-        isinstance(models, list)
-        and all(state in ("pending", "done") for state in models)
-        and all(key in manifest for key in ("task", "classes", "versions"))
+        all(isinstance(manifest.get(key), kind) for key, kind in kinds.items())
+        and all(isinstance(manifest.get(key, kind()), kind) for key, kind in optional.items())
+        and manifest["task"] in ("binary", "multiclass", "multilabel")
+        and all(state in ("pending", "done") for state in manifest["models"])
     )
 
 

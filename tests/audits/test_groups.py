@@ -90,7 +90,9 @@ def test_nothing_to_compare():
     table, overall = group_table(np.full(3, np.nan), pd.DataFrame({"s": ["a"] * 3}))
     assert list(table.columns) == COLUMNS
     assert overall == {}
-    _, overall = group_table(np.arange(30.0), pd.DataFrame({"s": ["a"] * 30}))
-    assert overall["s"]["p_value"] == 1.0
+    table, overall = group_table(np.arange(30.0), pd.DataFrame({"s": ["a"] * 30}))
+    assert list(table.columns) == COLUMNS
+    assert not len(table)
+    assert overall == {}
     with pytest.raises(ArgumentError, match="top="):
         group_table(np.arange(3.0), pd.DataFrame(), top=2.0)

@@ -7,7 +7,7 @@ import pytest
 
 from confide.errors import ArgumentError, FolderError, MismatchError, TableError
 from confide.runs import audit_scores
-from confide.runs.predictions import predictions
+from confide.runs.predictions import _logits_of, predictions
 from confide.signals import scalar, signals
 from confide.stores import AuditFolder
 
@@ -178,6 +178,9 @@ def test_a_population_of_ready_signals(table, tmp_path):
     frame = table(kind="signal").assign(population=0)
     outside = table(kind="signal", n_patients=20, seed=9).assign(population=1, member=0)
     outside["record"] = "out-" + outside["record"]
+    with pytest.raises(TableError, match=r"Patient '000' has population = 0 in row 0 and 1"):
+        audit_scores(csv(pd.concat([frame, outside]), tmp_path / "z.csv"), tmp_path / "y")
+    outside["patient"] = "out-" + outside["patient"].astype(str)
     result = audit_scores(csv(pd.concat([frame, outside]), tmp_path / "z.csv"), tmp_path / "z")
     assert result.summary["n_records"] == 79
     assert result.summary["attacks"]["rmia"]["auc"] > 0.6
@@ -192,6 +195,40 @@ def test_a_column_with_too_many_values_is_no_group_and_said(table, tmp_path):
     assert groups == ["group_sex", "group_site"]
     (warning,) = [w for w in result.summary["warnings"] if "'age'" in w]
     assert "more than 50; it was not taken as a group" in warning
+
+
+def test_membership_by_halves_gets_no_list(table, tmp_path):
+    frame = table()
+    random = audit_scores(csv(frame, tmp_path / "r.csv"), tmp_path / "r").summary
+    assert [g["status"] for g in random["guards"]] == ["unknown"]
+    half = frame["patient"].astype("category").cat.codes % 2
+    model = frame["model"].astype("category").cat.codes % 2
+    frame["member"] = (half == model).astype(int)
+    halves = audit_scores(csv(frame, tmp_path / "h.csv"), tmp_path / "h").summary
+    assert [g["status"] for g in halves["guards"]] == ["failed"]
+    assert "only 1 different membership columns" in halves["guards"][0]["message"]
+    assert halves["verdict"]["status"] == "not_established"
+
+
+def test_small_probabilities_keep_what_they_say():
+    tiny = np.array([1e-30, 1e-25, 0.0, 0.3])
+    frame = pd.DataFrame({"record": range(4), "prob_0": tiny, "prob_1": 1 - tiny})
+    logits, warnings = _logits_of(frame, ["prob_0", "prob_1"], frame[["prob_0", "prob_1"]].values)
+    np.testing.assert_allclose(logits[[0, 1, 3], 0], np.log(tiny[[0, 1, 3]]))
+    assert np.isfinite(logits).all()
+    assert logits[2, 0] <= np.log(1e-30)
+    assert warnings[0].startswith("3 rows have a probability of exactly 0 or 1")
+
+
+def test_a_column_that_names_patients_is_no_group(table, tmp_path):
+    frame = table().assign(mrn=lambda t: "m" + t["patient"].astype(str))
+    frame["fold"] = frame["model"].astype("category").cat.codes % 3
+    result = audit_scores(csv(frame, tmp_path / "t.csv"), tmp_path / "out")
+    assert [c for c in result.patients.columns if c.startswith("group_")] == ["group_sex"]
+    text = " ".join(result.summary["warnings"])
+    assert "'mrn' looks like an identifier of patients" in text
+    assert "'fold' differs between the rows of a record" in text
+    assert "m000" not in (tmp_path / "out" / "report.html").read_text()
 
 
 def drop(column):

@@ -60,6 +60,8 @@ class AuditSettings:
     def __post_init__(self) -> None:
         check_fdr(self.fdr)
         _check.in_range(0, 1, top=self.top)
+        if not self.attacks:
+            raise ArgumentError("Expected at least one attack.")
         _check.at_least(1, n_permutations=self.n_permutations)
         named(self.attacks)
 
@@ -145,6 +147,9 @@ def annotated(
 ) -> AuditResult:
     """The same result with what only the run knows: missing models, guards, warnings."""
     summary = dict(result.summary)
+    if any(g["name"] == "membership" and g["status"] == "failed" for g in guards):
+        text = "The p-values need membership drawn at random; see the guards. No claim is made."
+        summary["verdict"] = {"status": "not_established", "text": text}
     summary["models_missing"] = list(models_missing)
     summary["guards"] = [*summary["guards"], *guards]
     summary["warnings"] = [*summary["warnings"], *warnings]

@@ -43,7 +43,8 @@ def group_table(
     Parameters
     ----------
     risk : (n_patients,) larger is more at risk; NaN leaves a patient out
-    groups : (n_patients, n_groups), one column a group; missing values are a group of their own
+    groups : (n_patients, n_groups), one column a group; missing values are a group of their own,
+        and a column with a single value is left out
     top : share of patients in the tail; the tail has at least 20 patients (or half of them all)
     seed : breaks ties in risk and drives the Monte-Carlo test
 
@@ -68,6 +69,8 @@ def group_table(
     for name in groups.columns:
         values = groups[name].astype(object).where(groups[name].notna(), MISSING).to_numpy()[known]
         codes, labels = pd.factorize(pd.Series(values).astype(str), sort=True)
+        if len(labels) < 2:
+            continue  # everyone: nothing to compare
         size = np.bincount(codes, minlength=len(labels))
         hits = np.bincount(codes[in_tail], minlength=len(labels))
         mean = np.bincount(codes, weights=risk[known], minlength=len(labels)) / size
@@ -77,6 +80,8 @@ def group_table(
             for i, label in enumerate(labels)
         ]
         overall[str(name)] = {"p_value": _chi_square(hits, size, rng), "n_tail": n_tail}
+    if not rows:
+        return pd.DataFrame(columns=COLUMNS), {}
     table = pd.DataFrame(rows)
     table["q_value"] = benjamini_hochberg(table["p_value"].to_numpy())
     adjusted = holm(np.asarray([entry["p_value"] for entry in overall.values()]))

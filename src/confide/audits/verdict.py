@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from scipy.special import ndtri
+
 CONTROL_PASSES_AT = 0.8
 _NAMES = {
     "lira": "LiRA",
@@ -27,7 +29,7 @@ def verdict(summary: dict[str, Any]) -> dict[str, str]:
         f"{_NAMES.get(name, name)} (AUC {m['auc']:.3f}, 95 % interval {m['auc_low']:.3f} to "
         f"{m['auc_high']:.3f})"
         for name, m in summary["attacks"].items()
-        if m["auc_low"] > 0.5  # False for NaN
+        if _above_chance(m, len(summary["attacks"]))
     ]
     n, total = patients["n_at_risk"], summary["n_patients"]
     overall = _overall(seen, summary["attacks"])
@@ -61,6 +63,13 @@ def verdict(summary: dict[str, Any]) -> dict[str, str]:
         "anything can be said."
     )
     return {"status": "not_established", "text": text}
+
+
+def _above_chance(measured: dict[str, Any], n_attacks: int) -> bool:
+    """Whether the interval lies above .5 when it is widened for the number of attacks."""
+    auc, low = measured["auc"], measured["auc_low"]
+    widened = float(ndtri(1 - 0.025 / n_attacks) / ndtri(0.975)) * (auc - low)
+    return bool(auc - widened > 0.5)  # False for NaN
 
 
 def _overall(seen: list[str], attacks: dict[str, Any]) -> str:

@@ -55,3 +55,6 @@ def main() -> None:
     except ConfideError as error:
         sys.stderr.write(f"Error: {error}\n")
         sys.exit(1 if isinstance(error, GuardError) else 2)
+    except MemoryError as error:
+        sys.stderr.write(f"Error: This does not fit into memory ({error}); use smaller data.\n")
+        sys.exit(2)

@@ -33,6 +33,7 @@ def plan(config: Config, folder: Path, *, measure: bool = True) -> dict[str, Any
     without a leak, and the smallest AUC at which a patient alone would be listed (None: no patient
     alone can be) or how many patients with perfect separation it takes
     """
+    masks.balanced(config.audit.n_models, 1, fraction=config.audit.fraction)  # refused early
     data = config.data.load(folder)
     cohort, heldout = split(data)
     trainer = trainer_of(config, data)

@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from confide._tables import MAX_GROUP_VALUES, group_columns, plain, read_table, require_columns
 from confide.cohort import Cohort, Task
+from confide.datasets.features import looks_like_identifier
 from confide.errors import TableError
 
 Floats = NDArray[np.float64]
 _KEYS = ("model", "record", "patient", "member", "label")
+_LARGEST = 1e100
 _VALUE = re.compile(r"(logit|prob)_(\d+)")
 _WORDS = {"1": 1, "0": 0, "true": 1, "false": 0, "1.0": 1, "0.0": 0}
 
@@ -61,6 +63,7 @@ def predictions(frame: pd.DataFrame) -> Predictions:
         raise TableError("The table has no rows.")
     if "logit" in frame.columns and "logit_0" not in frame.columns:
         frame = frame.rename(columns={"logit": "logit_0"})
+    _refuse_compound(frame)
     for key in ("model", "record", "patient", "label", *({"view"} & set(frame.columns))):
         _refuse_missing(frame, key)
     member = _yes_or_no(frame, "member")
@@ -79,13 +82,14 @@ def predictions(frame: pd.DataFrame) -> Predictions:
             f"Row {row} (record {_at(frame, 'record', row)}) has population = 1 and member = 1; "
             "a population record is in no training set."
         )
-    both = frame["record"].isin(frame["record"][outside]) & ~outside
-    if both.any():
-        row = int(np.argmax(both))
-        raise TableError(
-            f"Record {_at(frame, 'record', row)} has population = 0 in row {row} and 1 in another; "
-            "give it one value."
-        )
+    for column in ("record", "patient"):
+        both = frame[column].isin(frame[column][outside]) & ~outside
+        if both.any():
+            row = int(np.argmax(both))
+            raise TableError(
+                f"{column.capitalize()} {_at(frame, column, row)} has population = 0 in row {row} "
+                "and 1 in another; give it one value."
+            )
     # Sorted, because attacks pair models by their order: rows in another order, the same result.
     model_codes, models = pd.factorize(frame["model"], sort=True)
     if len(models) < 4:
@@ -254,20 +258,25 @@ def _value_columns(frame: pd.DataFrame) -> list[str]:
 
 
 def _groups(frame: pd.DataFrame, columns: list[str]) -> tuple[list[str], list[str]]:
-    """Columns that are groups, and a warning for each that has too many values to be one."""
+    """Columns that are groups, and a warning for each other column that is not one."""
     used = {*_KEYS, "view", "population", *columns}
     groups, left_out = [], []
     for name in frame.columns:
         if name in used:
             continue
         n_values = frame[name].nunique()
-        if n_values <= MAX_GROUP_VALUES:
-            groups.append(name)
+        n_patients = frame["patient"].nunique()
+        if n_values > MAX_GROUP_VALUES:
+            reason = f"has {n_values:,} different values, more than {MAX_GROUP_VALUES}"
+        elif 2 * n_values > n_patients or looks_like_identifier(frame[name], str(name)):
+            # Its values would name patients in a report that is meant to be shared.
+            reason = "looks like an identifier of patients"
+        elif frame.groupby("record", sort=False)[name].nunique().max() > 1:
+            reason = "differs between the rows of a record"
         else:
-            left_out.append(
-                f"Column {name!r} has {n_values:,} different values, more than "
-                f"{MAX_GROUP_VALUES}; it was not taken as a group."
-            )
+            groups.append(name)
+            continue
+        left_out.append(f"Column {name!r} {reason}; it was not taken as a group.")
     return groups, left_out
 
 
@@ -321,11 +330,13 @@ def _logits_of(frame: pd.DataFrame, columns: list[str], p: Floats) -> tuple[Floa
     warnings = []
     if extreme:
         warnings.append(
-            f"{extreme:,} rows have a probability of exactly 0 or 1; they were clipped at float "
-            "precision, and records that are clipped in many models cannot be told apart."
+            f"{extreme:,} rows have a probability of exactly 0 or 1; zeros were clipped at float "
+            "precision, and records that are clipped in many models cannot be told apart. Give "
+            "logits instead, if there are any."
         )
-    eps = float(np.finfo(np.float64).eps)
-    return np.log(np.clip(p, eps, 1 - eps)), warnings
+    # Zeros alone: a tiny probability is exact, and the leak may be in it.
+    least = min(float(np.finfo(np.float64).eps), float(p[p > 0].min()))
+    return np.log(np.where(p > 0, p, least)), warnings
 
 
 def _class_numbers(frame: pd.DataFrame) -> NDArray[np.int64]:
@@ -353,6 +364,17 @@ def _at(frame: pd.DataFrame, column: str, row: int) -> str:
     return repr(plain(frame[column].iloc[row]))[:80]
 
 
+def _refuse_compound(frame: pd.DataFrame) -> None:
+    for name in frame.columns:
+        if frame[name].dtype == object:
+            compound = frame[name].map(lambda v: isinstance(v, list | dict | tuple | np.ndarray))
+            if compound.any():
+                raise TableError(
+                    f"Column {name!r} holds lists or other compound values (row "
+                    f"{int(np.argmax(compound))}); expected text or numbers."
+                )
+
+
 def _refuse_missing(frame: pd.DataFrame, column: str) -> None:
     missing = frame[column].isna().to_numpy()
     if missing.any():
@@ -377,8 +399,10 @@ def _yes_or_no(frame: pd.DataFrame, column: str) -> NDArray[np.int64]:
 
 def _numbers(frame: pd.DataFrame, column: str) -> Floats:
     values = frame[column]
+    if pd.api.types.is_datetime64_any_dtype(values) or pd.api.types.is_timedelta64_dtype(values):
+        raise TableError(f"Column {column!r} holds times; expected numbers.")
     numbers = pd.to_numeric(values, errors="coerce").to_numpy(np.float64, na_value=np.nan)
-    bad = ~np.isfinite(numbers)
+    bad = ~(np.abs(numbers) < _LARGEST)  # squares of larger numbers overflow
     if bad.any():
         row = int(np.argmax(bad))
         raise TableError(

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from math import comb
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from confide.audits.audit import AuditSettings
 from confide.audits.result import AuditResult
@@ -48,13 +52,52 @@ def audit_scores(
         folder.manifest |= {
             "audit": {"attacks": list(attacks), "fdr": fdr},
             "title": table.name,
-            "warnings": list(found.warnings),
+            "warnings": [*found.warnings, *_scale_warning(found.kind, attacks)],
+            "guards": [random_membership(found.membership)],
         }
         if not folder.done.all():
             _store(folder, found)
             folder.manifest["models"] = ["done"] * len(found.models)
         folder.save()
         return analyse(out)
+
+
+def random_membership(membership: NDArray[np.bool_]) -> dict[str, str]:
+    """A guard: do patients have as many different membership columns as random draws have?
+
+    The p-values of patients assume that membership was drawn at random for each patient.  A table
+    cannot prove that; whole blocks of patients that share one column, up to exchanging in and
+    out, disprove it.
+    """
+    n_models, n_patients = membership.shape
+    relative = membership ^ membership[:1]
+    n_different = len(np.unique(np.packbits(relative, axis=0), axis=1).T)
+    n_possible = comb(n_models, n_models // 2) / 2
+    expected = -n_possible * np.expm1(n_patients * np.log1p(-1 / n_possible))
+    if n_different < 0.5 * expected:
+        return {
+            "name": "membership",
+            "status": "failed",
+            "message": f"{n_patients:,} patients have only {n_different:,} different membership "
+            f"columns; drawn at random there would be about {expected:,.0f}. Models differ by more "
+            "than one patient's membership, so the p-values and the list of patients mean nothing.",
+        }
+    return {
+        "name": "membership",
+        "status": "unknown",
+        "message": "The p-values assume that who is in which model was drawn at random, patient by "
+        "patient; a table of predictions cannot show it.",
+    }
+
+
+def _scale_warning(kind: str, attacks: tuple[str, ...]) -> list[str]:
+    read = [name for name in attacks if name.startswith("rmia")]
+    if kind != "signal" or not read:
+        return []
+    return [
+        f"{' and '.join(read)} read `signal` as the logit of the probability of the true label; "
+        "on another scale their figures mean nothing."
+    ]
 
 
 def _store(folder: AuditFolder, found: Predictions) -> None:
