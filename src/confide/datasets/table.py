@@ -54,8 +54,19 @@ class Table(Source):
             )
             test = self.test.mask(cohort, frame)
             columns, left_out = self._features(frame)
+            told = _giveaways(frame, columns, cohort)
+            if self.features is None:
+                columns = [name for name in columns if name not in told]
             inputs, names, notes = feature_matrix(frame, columns, ~test)
-            notes = (*left_out, *notes, *_giveaways(frame, columns, cohort))
+            advice = (
+                "it was left out; name it under `features` to train on it"
+                if self.features is None
+                else "leave it out unless that is meant"
+            )
+            says = [
+                f"Feature {name} tells {what} exactly; {advice}." for name, what in told.items()
+            ]
+            notes = (*left_out, *notes, *says)
             return Data(cohort=cohort, inputs=inputs, test=test, feature_names=names, notes=notes)
 
     def _features(self, frame: pd.DataFrame) -> tuple[list[str], tuple[str, ...]]:
@@ -68,8 +79,8 @@ class Table(Source):
         return default_features(frame, taken)
 
 
-def _giveaways(frame: pd.DataFrame, columns: list[str], cohort: Cohort) -> list[str]:
-    """Notes on features that are a label, or the patient, under another name."""
+def _giveaways(frame: pd.DataFrame, columns: list[str], cohort: Cohort) -> dict[str, str]:
+    """Features that are a label, or the patient, under another name, and what they tell."""
     known = {"the patient": cohort.patient_index}
     if cohort.task == "multilabel":
         known |= {f"label {c}": cohort.label[:, i] for i, c in enumerate(cohort.classes)}
@@ -77,10 +88,12 @@ def _giveaways(frame: pd.DataFrame, columns: list[str], cohort: Cohort) -> list[
         known["the label"] = cohort.label
     # Codes count in order of first appearance: equal codes, equal columns but for the names.
     wanted = {what: pd.factorize(values)[0] for what, values in known.items()}
-    codes = {name: pd.factorize(frame[name])[0] for name in columns}
-    return [
-        f"Feature {name} tells {what} exactly; leave it out unless that is meant."
-        for name in columns
-        for what, truth in wanted.items()
-        if np.array_equal(codes[name], truth)
-    ]
+    told = {}
+    for name in columns:
+        codes = pd.factorize(frame[name])[0]
+        # A measurement differs between any two patients without naming them.
+        measured = pd.api.types.is_float_dtype(frame[name])
+        for what, truth in wanted.items():
+            if np.array_equal(codes, truth) and not (measured and what == "the patient"):
+                told[name] = what
+    return told
