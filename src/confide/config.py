@@ -83,8 +83,9 @@ def load(path: Path) -> tuple[Config, Path]:
         needs one, and a few lines of them can fill the memory)
     """
     if not path.is_file():
-        what = "is a folder, not" if path.is_dir() else "does not exist; it should be"
-        raise MissingFileError(f"{path} {what} a configuration in YAML.")
+        if path.is_dir():
+            raise MissingFileError(f"{path} is a folder; a configuration is a YAML file.")
+        raise MissingFileError(f"There is no configuration at {path}.")
     if path.stat().st_size > _LARGEST_CONFIG:
         raise ConfigError(
             f"{path} is larger than {_LARGEST_CONFIG:,} bytes; is it a configuration?"

@@ -82,16 +82,17 @@ class Plan:
             at_once = max(1, min(_MOST[device, train.model.name], _MEMORY[device] // one))
         else:
             at_once = performance.models_at_once
-        cuda, images = device == "cuda", len(input_shape) == 3
-        compiles, precision = performance.compile, performance.precision
+        compiles = performance.compile
         return cls(
             batch=batch,
             steps_per_epoch=steps_per_epoch,
             steps=steps,
             models_at_once=at_once,
             rows_at_once=max(1, _MEMORY[device] // (4 * floats * at_once)),
-            compiles=cuda and steps >= _STEPS_TO_COMPILE if compiles == "auto" else compiles,
-            half=cuda and images if precision == "auto" else precision == "bfloat16",
+            compiles=device == "cuda" and steps >= _STEPS_TO_COMPILE
+            if compiles == "auto"
+            else compiles,
+            half=performance.precision == "bfloat16",
         )
 
 

@@ -139,8 +139,9 @@ class Performance(Settings):
     device : auto (a CUDA device where there is one), cpu or cuda
     models_at_once : auto, or how many models are trained as one stack
     compile : auto, or whether torch.compile is used
-    precision : auto (bfloat16 for images on CUDA, else float32), float32 or bfloat16; weights and
-        losses are float32 in any case
+    precision : auto (float32, with TensorFloat32 products on CUDA), float32 (in full), or
+        bfloat16, which a short training of a small network was seen to depend on (logits .7 apart)
+        and which gained no time with a WideResNet; weights and losses are float32 in any case
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
