@@ -6,8 +6,10 @@ import pandas as pd
 import pytest
 
 from confide.errors import ArgumentError, FolderError, MismatchError, TableError
+from confide.masks import balanced
 from confide.runs import audit_scores
 from confide.runs.predictions import _logits_of, predictions
+from confide.runs.scores import random_membership
 from confide.signals import scalar, signals
 from confide.stores import AuditFolder
 
@@ -208,6 +210,12 @@ def test_membership_by_halves_gets_no_list(table, tmp_path):
     assert [g["status"] for g in halves["guards"]] == ["failed"]
     assert "only 1 different membership columns" in halves["guards"][0]["message"]
     assert halves["verdict"]["status"] == "not_established"
+
+
+@pytest.mark.parametrize(("n_models", "fraction"), [(16, 1 / 16), (16, 0.5), (4, 0.5), (1200, 0.5)])
+def test_random_membership_of_any_design_passes(n_models, fraction):
+    random = balanced(n_models, 300, fraction=fraction, seed=3)
+    assert random_membership(random)["status"] == "unknown"
 
 
 def test_small_probabilities_keep_what_they_say():

@@ -72,7 +72,10 @@ def random_membership(membership: NDArray[np.bool_]) -> dict[str, str]:
     n_models, n_patients = membership.shape
     relative = membership ^ membership[:1]
     n_different = len(np.unique(np.packbits(relative, axis=0), axis=1).T)
-    n_possible = comb(n_models, n_models // 2) / 2
+    n_in = int(np.median(membership.sum(axis=0)))
+    # Half in and half out: a column and its complement count as one.  Bounded to stay a float.
+    n_columns = min(comb(n_models, n_in), 10**15)
+    n_possible = n_columns / 2 if 2 * n_in == n_models else float(n_columns)
     expected = -n_possible * np.expm1(n_patients * np.log1p(-1 / n_possible))
     if n_different < 0.5 * expected:
         return {
