@@ -24,13 +24,14 @@ ALLOWED = {
     "datasets": FOUNDATION | {"_tables", "cohort"},
     "models": FOUNDATION | {"cohort"},
     "training": FOUNDATION | {"cohort", "models"},
+    "encoders": FOUNDATION | {"_tables", "cohort", "stores", "datasets", "models", "training"},
 }
-ALLOWED["config"] = FOUNDATION | {"datasets", "training", "attacks"}
+ALLOWED["config"] = FOUNDATION | {"datasets", "training", "attacks", "encoders"}
 ALLOWED["runs"] = {name for name in ALLOWED if name != "cli"}
 ALLOWED["cli"] = {*ALLOWED, "runs", "config"}
 ALLOWED["__main__"] = {"cli"}
 ALLOWED["__init__"] = {*ALLOWED, "cli"}
-WITHOUT_TORCH = sorted(set(ALLOWED) - {"models", "training", "runs"})
+WITHOUT_TORCH = sorted(set(ALLOWED) - {"models", "training", "encoders", "runs"})
 
 
 def part_of(path):

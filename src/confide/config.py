@@ -7,20 +7,37 @@ import re
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from confide._check import did_you_mean
 from confide.datasets import KNOWN as SOURCES
 from confide.datasets import AnySource
 from confide.datasets.base import Settings
+from confide.encoders.settings import EncodeSettings, NeuraCryptSettings
 from confide.errors import ConfigError, MissingFileError
-from confide.training.settings import Performance, TrainSettings
+from confide.training.codes_settings import CodeTrainSettings
+from confide.training.settings import Performance, TrainSettings, named
 
 _LARGEST_CONFIG = 1_000_000
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+Kind = TypeVar("Kind", bound=BaseModel)
+
+
+def _listed(value: Any) -> Any:
+    """One path or name is a list of one."""
+    return [value] if isinstance(value, str | Path) else value
 
 
 class AuditBlock(Settings):
@@ -55,7 +72,7 @@ class AuditBlock(Settings):
 
 
 class Config(Settings):
-    """A whole configuration: what data, what training, what audit, and how fast.
+    """A whole configuration: what data, what training, audit or encoding, and how fast.
 
     Everything but `performance` changes the answer.
     """
@@ -63,10 +80,84 @@ class Config(Settings):
     data: AnySource
     train: TrainSettings = TrainSettings()
     audit: AuditBlock = AuditBlock()
+    encode: Annotated[EncodeSettings, named("neuracrypt")] = NeuraCryptSettings()
     performance: Performance = Performance()
 
 
+class Releases(Settings):
+    """The `data:` block of a training on codes.
+
+    Parameters
+    ----------
+    path : releases, one a site
+    site : their names; by default those of the folders
+    label : the column to learn, with two values; of several columns each is learnt by a model of
+        its own, and has the values 1, 0 and missing
+    groups : public columns by which results are also given
+    """
+
+    name: Literal["release"] = "release"
+    path: Annotated[tuple[Path, ...], BeforeValidator(_listed)] = Field(min_length=1)
+    site: tuple[str, ...] = ()
+    label: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(min_length=1)
+    groups: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_name_each(self) -> Self:
+        sites = self.site or tuple(path.name for path in self.path)
+        if len(sites) != len(self.path) or len(set(sites)) < len(sites):
+            raise ValueError(
+                f"{len(self.path)} releases need as many different names under `site`, got "
+                f"{', '.join(sites)}"
+            )
+        return self
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Name of each release's site."""
+        return self.site or tuple(path.name for path in self.path)
+
+
+class Comparison(Settings):
+    """What a training on codes is compared with; needs RELEASE.private beside each release.
+
+    Parameters
+    ----------
+    plain : the configurations that the releases were made from, in the same order: the same network
+        with a trainable encoder in front, on the records themselves
+    linear : releases of the same records by the linear encoder, in the same order
+    """
+
+    plain: Annotated[tuple[Path, ...], BeforeValidator(_listed)] = ()
+    linear: Annotated[tuple[Path, ...], BeforeValidator(_listed)] = ()
+
+
+class CodesConfig(Settings):
+    """The configuration of a training on codes."""
+
+    data: Releases
+    train: CodeTrainSettings = CodeTrainSettings()
+    compare: Comparison = Comparison()
+    performance: Performance = Performance()
+
+    @model_validator(mode="after")
+    def _same_sites(self) -> Self:
+        for name in ("plain", "linear"):
+            n = len(getattr(self.compare, name))
+            if n not in (0, len(self.data.path)):
+                raise ValueError(
+                    f"compare.{name} names {n}, expected one for each of the "
+                    f"{len(self.data.path)} releases"
+                )
+        return self
+
+
 def load(path: Path) -> tuple[Config, Path]:
+    """Read the YAML configuration of an audit or an encoding; see :func:`load_as`."""
+    return load_as(Config, path)
+
+
+def load_as(kind: type[Kind], path: Path) -> tuple[Kind, Path]:
     """Read a YAML configuration.
 
     ``${NAME}`` in a value is taken from the environment.
@@ -103,7 +194,7 @@ def load(path: Path) -> tuple[Config, Path]:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{path} should hold blocks such as data: and audit:, got {raw!r:.60}.")
-    return parse(raw, str(path)), path.resolve().parent
+    return parse_as(kind, raw, str(path)), path.resolve().parent
 
 
 class _Loader(yaml.SafeLoader):
@@ -129,14 +220,19 @@ def _refused(problem: str, where: Any) -> yaml.MarkedYAMLError:
 
 
 def parse(raw: dict[str, Any], where: str = "the configuration") -> Config:
-    """Check a configuration given as plain dicts; errors as in :func:`load`."""
+    """Check a configuration given as plain dicts; errors as in :func:`load_as`."""
+    return parse_as(Config, raw, where)
+
+
+def parse_as(kind: type[Kind], raw: dict[str, Any], where: str = "the configuration") -> Kind:
+    """Check a configuration of one kind; errors as in :func:`load_as`."""
     given = {key: _substituted(value, where, f"{key}") for key, value in raw.items()}
     # A block with nothing in it, which YAML reads as null, is one of defaults.
     given = {key: value for key, value in given.items() if value is not None}
     try:
-        return Config.model_validate(given)
+        return kind.model_validate(given)
     except ValidationError as error:
-        problems = _of_one_form([_Problem.of(e, given) for e in error.errors()])
+        problems = _of_one_form([_Problem.of(e, given, kind) for e in error.errors()])
         found = "; ".join(p.sentence() for p in problems)
         raise ConfigError(f"{where}: {found}.") from None
 
@@ -194,8 +290,8 @@ class _Problem:
     forms: dict[tuple[str, ...], str]
 
     @classmethod
-    def of(cls, error: Any, given: Any) -> _Problem:
-        settings: type[BaseModel] | None = Config
+    def of(cls, error: Any, given: Any, kind: type[BaseModel]) -> _Problem:
+        settings: type[BaseModel] | None = kind
         candidates: list[type[BaseModel]] = []
         keys: list[str] = []
         forms: dict[tuple[str, ...], str] = {}

@@ -55,6 +55,17 @@ class TrainingError(ConfideError, RuntimeError):
     """A model could not be trained; says how to resume."""
 
 
+class KeyFileError(ConfideError, ValueError):
+    """A key that cannot be used: damaged, locked, of another architecture, or used before.
+
+    Nothing secret is ever part of the message.
+    """
+
+
+class ReleaseError(ConfideError, ValueError):
+    """A release that cannot be used: not finished, of another form, or altered; names the file."""
+
+
 class GuardError(ConfideError, RuntimeError):
     """A guard of validity tripped and was not accepted by name."""
 

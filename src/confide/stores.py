@@ -206,7 +206,7 @@ class AuditFolder:
     def require_same(self, wanted: dict[str, Any]) -> None:
         """Refuse to go on with another configuration or other data; names the first field."""
         for key, value in wanted.items():
-            difference = _first_difference(self.manifest.get(key), plain(value), key)
+            difference = first_difference(self.manifest.get(key), plain(value), key)
             if difference:
                 name, stored, now = difference
                 # By the user's names: the design is a part of the audit block.
@@ -315,10 +315,10 @@ def _whole(manifest: dict[str, Any]) -> bool:
     )
 
 
-def _first_difference(stored: Any, now: Any, name: str) -> tuple[str, Any, Any] | None:
+def first_difference(stored: Any, now: Any, name: str) -> tuple[str, Any, Any] | None:
     if isinstance(stored, dict) and isinstance(now, dict):
         for key in sorted(stored.keys() | now.keys()):
-            found = _first_difference(stored.get(key), now.get(key), f"{name}.{key}")
+            found = first_difference(stored.get(key), now.get(key), f"{name}.{key}")
             if found:
                 return found
         return None

@@ -27,6 +27,14 @@ COMMANDS = [
     ["audit", "run"],
     ["audit", "scores"],
     ["audit", "report"],
+    ["key"],
+    ["key", "new"],
+    ["key", "show"],
+    ["encode"],
+    ["encode", "run"],
+    ["encode", "verify"],
+    ["encode", "train"],
+    ["encode", "predict"],
 ]
 
 
@@ -143,13 +151,14 @@ def test_data_list(confide):
     code, out, err = confide("data", "list")
     assert (code, err) == (0, "")
     assert [line.split()[0] for line in out.splitlines()] == [
+        "ecg",
         "embedded",
         "images",
         "phantom",
         "table",
     ]
     code, out, err = confide("data", "list", "--json")
-    assert set(strict(out)) == {"embedded", "images", "phantom", "table"}
+    assert set(strict(out)) == {"ecg", "embedded", "images", "phantom", "table"}
 
 
 def test_data_describe_by_name_and_by_configuration(confide, config):

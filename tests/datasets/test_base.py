@@ -9,7 +9,7 @@ import pydantic
 import pytest
 
 from confide.cohort import Cohort
-from confide.datasets import KNOWN, AnySource, ByColumn, ByFraction, Data, Embedded, Source
+from confide.datasets import KNOWN, AnySource, ByColumn, ByFraction, Data, Embedded, Opened, Source
 from confide.errors import ArgumentError, TableError
 
 
@@ -103,6 +103,46 @@ def test_images_need_no_feature_names():
     assert images.fingerprint() != data().fingerprint()
 
 
+def test_signals_need_no_feature_names():
+    signals = data(inputs=np.zeros((4, 2, 5), np.float32), feature_names=())
+    assert signals.inputs.shape == (4, 2, 5)
+    with pytest.raises(ArgumentError, match=r"\(records, leads, samples\).* got float64"):
+        data(inputs=np.zeros((4, 2, 5)), feature_names=())
+
+
+def opened(**changed):
+    given = {
+        "cohort": cohort(),
+        "test": np.array([False, False, True, False]),
+        "frame": None,
+        "reserved": (),
+        "shape": (1, 2, 2),
+        "read": lambda rows: np.zeros((len(rows), 1, 2, 2), np.uint8),
+        "fingerprint": lambda: "x",
+    }
+    return Opened(**(given | changed))
+
+
+def test_opened_records_keep_the_rules_of_the_split():
+    assert opened().load().inputs.shape == (4, 1, 2, 2)
+    with pytest.raises(TableError, match="none is left to train on"):
+        opened(test=np.ones(4, bool))
+    with pytest.raises(TableError, match="Patient 1 is on both sides of the split"):
+        opened(test=np.array([False, True, True, False]))
+
+
+def test_a_source_in_memory_is_opened_as_it_is_loaded():
+    source = Embedded()
+    loaded, found = source.load(), source.open(Path("/nowhere"))
+    rows = np.array([5, 0, 568, 5])
+    assert np.array_equal(found.read(rows), loaded.inputs[rows])
+    assert found.shape == loaded.inputs.shape[1:]
+    assert found.fingerprint() == loaded.fingerprint()
+    assert np.array_equal(found.test, loaded.test)
+    assert list(found.frame.columns) == ["radius"]
+    assert found.reserved == ()
+
+
 FRAME = pd.DataFrame({"split": ["train", "train", "test", "val"], "fold": [1, 1, 10, 2]})
 
 
@@ -136,6 +176,7 @@ def test_sources_are_found_by_name_and_come_back_from_json():
             "label": "y",
             "test": {"column": "split", "value": "test"},
         },
+        "ecg": {"path": "t.csv", "array": "x.npz", "patient": "p", "label": "y"},
     }
     assert set(blocks) == set(KNOWN)
     for name, block in blocks.items():

@@ -8,7 +8,12 @@ import pandas as pd
 import pytest
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from confide.datasets.features import default_features, feature_matrix, looks_like_identifier
+from confide.datasets.features import (
+    default_features,
+    feature_matrix,
+    looks_like_identifier,
+    may_identify,
+)
 from confide.errors import TableError
 
 POOL = np.arange(10) < 8
@@ -181,3 +186,78 @@ def test_default_features():
     assert len(notes) == 2
     assert "identifiers: visit_id;" in notes[0]
     assert "neither numbers nor text: seen, many." in notes[1]
+
+
+N = 60
+DAYS = pd.date_range("2019-11-03", periods=N, freq="37h")
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "reason"),
+    [
+        ("patient_id", [1, 1, 2, 2] * 15, "an identifier"),
+        ("x", [f"k{i}" for i in range(N)], "nearly all of its values differ"),
+        ("x", range(1000, 1000 + N), "nearly all of its values differ"),
+        ("PatientName", ["a", "b"] * 30, "a person's name"),
+        ("surname", ["a", "b"] * 30, "a person's name"),
+        ("initials", ["ab", "cd"] * 30, "a person's name"),
+        ("zip", [12345, 54321] * 30, "an address"),
+        ("Home Phone", ["1", "2"] * 30, "an address"),
+        ("e_mail", ["a@b", "c@d"] * 30, "an address"),
+        ("DOB", [1950, 1960] * 30, "a birth"),
+        ("birth_year", [1950, 1960] * 30, "a birth"),
+        ("StudyDate", [20200101, 20200102] * 30, "a date"),
+        ("admittime", ["a", "b"] * 30, "a date"),
+        ("time", ["morning", "evening"] * 30, "a date"),
+        ("time", [143000, 90000] * 30, "a date"),
+        ("x", DAYS, "dates or times"),
+        ("x", DAYS.date, "dates or times"),
+        ("x", DAYS.strftime("%Y-%m-%d"), "dates or times"),
+        ("x", DAYS.strftime("%d.%m.%Y"), "dates or times"),
+        ("x", DAYS.strftime("%m/%d/%y"), "dates or times"),
+        ("x", DAYS.strftime("%d-%b-%Y"), "dates or times"),
+        ("x", DAYS.strftime("%B %d, %Y"), "dates or times"),
+        ("x", DAYS.strftime("%Y%m%d").astype(int), "dates or times"),
+        ("x", DAYS.strftime("%Y-%m-%dT%H:%M:%S"), "dates or times"),
+        ("x", [*DAYS.strftime("%Y-%m-%d")[:58], "unknown", None], "dates or times"),
+        ("file", ["a", "b"] * 30, "a path"),
+        ("source_url", ["a", "b"] * 30, "a path"),
+        ("x", ["a.png", "b.dcm"] * 30, "paths or names of files"),
+        ("x", ["C:\\a", "D:\\b"] * 30, "paths or names of files"),
+        ("x", ["p001/s1", "p002/s1"] * 30, "paths or names of files"),
+        ("accession", [1, 2] * 30, "an accession"),
+        ("x", [f"{i} opacities in the lower lobe of the left lung" for i in range(N)], "free text"),
+        ("x", [[1]] * N, "neither numbers nor text"),
+    ],
+)
+def test_columns_that_may_identify(name, values, reason):
+    assert reason in (may_identify(pd.Series(values), name) or "")
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("sex", ["F", "M"] * 30),
+        ("sex", pd.Categorical(["F", "M"] * 30)),
+        ("view", ["AP/PA", "lateral"] * 30),
+        ("age", range(30, 30 + N)),
+        ("age", ["40-49", "50-59"] * 30),
+        ("label", [0, 1] * 30),
+        ("site", ["north", "south"] * 30),
+        ("dose", np.linspace(0, 1, N)),
+        ("blood_pressure", ["120/80", "130/90"] * 30),
+        ("offset_days", range(-20, N - 20)),
+        ("time_in_hospital", [1.0, 14.0] * 30),
+        ("birth_defect", [0, 1] * 30),
+        ("has_phone", [True, False] * 30),
+        ("birth_weight", range(2000, 2000 + N)),
+        ("stage", ["T1/N0", "T2/N1"] * 30),
+        ("version", ["1.2", "1.3"] * 30),
+        ("month", ["may", "march"] * 30),
+        ("empty", [None] * N),
+        ("pathology", ["benign", "malignant"] * 30),
+        ("note", ["no finding, compared with the earlier one", "unchanged"] * 30),
+    ],
+)
+def test_columns_that_do_not_identify(name, values):
+    assert may_identify(pd.Series(values), name) is None

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import struct
+import tracemalloc
 import zipfile
 import zlib
 
@@ -13,7 +14,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from confide.datasets import Images
-from confide.datasets.pixels import read_array, read_files
+from confide.datasets.pixels import open_files, open_images, read_array, read_files
 from confide.errors import ImageError, MissingFileError, TableError
 
 RNG = np.random.default_rng(0)
@@ -338,3 +339,136 @@ def test_files_or_array_not_both(folder):
             images(size=size)
     with pytest.raises(TableError, match="no column 'file'"):
         images(image="file").load(folder)
+
+
+# --- some rows at a time
+
+
+def same_as_loaded(source, folder):
+    """Any rows, in any order and number, are those of all images."""
+    data, opened = source.load(folder), source.open(folder)
+    n = len(data.inputs)
+    assert opened.shape == data.inputs.shape[1:]
+    assert opened.notes == data.notes
+    assert np.array_equal(opened.test, data.test)
+    rng = np.random.default_rng(0)
+    for rows in (np.arange(n), rng.permutation(n), rng.integers(0, n, 7), np.array([n - 1])):
+        found = opened.read(rows)
+        assert found.dtype == np.uint8
+        assert np.array_equal(found, data.inputs[rows])
+    assert opened.read(np.array([], dtype=np.intp)).shape == (0, *opened.shape)
+    return opened
+
+
+DEEP = (smooth(40, 60, 9).astype(np.uint16) * 13).clip(0, 3000)
+PAINTED = np.stack([smooth(40, 60, seed) for seed in (4, 5, 6)], axis=-1)
+KINDS = {
+    "grey": {},
+    "deep": {"a.png": DEEP, "sub/c.png": DEEP // 3},
+    "equal channels": {"a.png": np.stack([smooth(40, 60)] * 3, axis=-1)},
+    "colour": {"b.png": PAINTED},
+    "all": {"a.png": DEEP, "b.png": PAINTED, "sub/c.png": np.stack([smooth(40, 60)] * 3, -1)},
+}
+
+
+@pytest.mark.parametrize("channels", ["auto", 1, 3])
+@pytest.mark.parametrize("kind", KINDS)
+def test_files_are_opened_as_they_are_loaded(folder, kind, channels):
+    for name, pixels in KINDS[kind].items():
+        Image.fromarray(pixels).save(folder / "pics" / name)
+    source = images(size=(20, 30), channels=channels, record="image", groups=["sex"])
+    opened = same_as_loaded(source, folder)
+    expected = {"auto": 3 if kind in ("colour", "all") else 1}.get(channels, channels)
+    assert opened.shape == (expected, 20, 30)
+    assert bool(opened.notes) == (kind in ("deep", "all"))
+    assert opened.reserved == ("patient_id", "image")
+    assert list(opened.frame.columns) == ["image", "patient_id", "view", "sex"]
+
+
+@pytest.mark.parametrize("channels", ["auto", 1, 3])
+@pytest.mark.parametrize("saved", ["x.npz", "x.npy"])
+@pytest.mark.parametrize("kind", ["grey", "deep", "colour", "channels first", "equal channels"])
+def test_arrays_are_opened_as_they_are_loaded(folder, kind, saved, channels):
+    array = {
+        "grey": STACK,
+        "deep": STACK.astype(np.uint16) * 7,
+        "colour": COLOUR,
+        "channels first": np.asfortranarray(np.moveaxis(COLOUR, 3, 1)),
+        "equal channels": np.stack([STACK] * 3, axis=-1),
+    }[kind]
+    (np.save if saved == "x.npy" else np.savez_compressed)(folder / saved, array)
+    source = array_source(size=(5, 4), channels=channels).model_copy(update={"array": saved})
+    opened = same_as_loaded(source, folder)
+    if channels == "auto":
+        assert opened.shape[0] == (3 if kind in ("colour", "channels first") else 1)
+
+
+def test_nothing_is_decoded_before_it_is_read(folder):
+    # A truncated image has a whole header.
+    whole = (folder / "pics" / "sub" / "c.png").read_bytes()
+    (folder / "pics" / "sub" / "c.png").write_bytes(whole[: len(whole) // 2])
+    opened = images().open(folder)
+    assert opened.read(np.array([3, 1])).shape == (2, 1, 64, 64)
+    with pytest.raises(ImageError, match=r"^Row 2: .*c\.png is damaged"):
+        opened.read(np.array([1, 3, 2]))
+
+
+def test_of_coloured_files_the_first_is_decoded(tmp_path):
+    paths = save(tmp_path, *[PAINTED] * 60)
+    for path in paths[40:]:
+        path.write_bytes(path.read_bytes()[:-300])
+    assert open_files(paths, (8, 8)).shape == (3, 8, 8)
+    with pytest.raises(ImageError, match="Row 40: "):
+        read_files(paths, (8, 8))
+
+
+def test_memory_does_not_grow_with_the_number_of_images(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    n = 300
+    Image.fromarray(smooth(100, 100).astype(np.uint16) * 200).save(tmp_path / "x.png")
+    np.savez_compressed(tmp_path / "x.npz", np.full((n, 100, 100), 9, np.uint16))
+    opened = open_files([tmp_path / "x.png"] * 2, (100, 100))  # imports what is needed
+    tracemalloc.start()
+    try:
+        opened = open_files([tmp_path / "x.png"] * n, (100, 100))
+        opened.read(np.arange(3))
+        of_files = tracemalloc.get_traced_memory()[1]
+        assert of_files < n * 100 * 100 * 4 / 2
+        tracemalloc.reset_peak()
+        opened = open_images(tmp_path / "x.npz", None, n, (100, 100))
+        assert opened.read(np.array([5, 290])).shape == (2, 1, 100, 100)
+    finally:
+        tracemalloc.stop()
+
+
+def fingerprint(folder, **changed):
+    return images(**changed).open(folder).fingerprint()
+
+
+def test_fingerprints_of_files(folder):
+    first = fingerprint(folder)
+    assert fingerprint(folder) == first
+    others = [
+        fingerprint(folder, size=(10, 10)),
+        fingerprint(folder, channels=3),
+        fingerprint(folder, groups=["sex"]),
+        fingerprint(folder, test={"fraction": 0.5}),
+    ]
+    (folder / "pics" / "b.png").write_bytes(png(smooth(41, 60, 1)))
+    others.append(fingerprint(folder))
+    (folder / "pics" / "b.png").rename(folder / "pics" / "B.png")
+    frame = pd.read_csv(folder / "t.csv").replace("b.png", "B.png")
+    frame.to_csv(folder / "t.csv", index=False)
+    others.append(fingerprint(folder))
+    (folder / "pics").rename(folder / "moved")
+    assert fingerprint(folder, images="moved") == others[-1]
+    assert len({first, *others}) == 7
+
+
+def test_fingerprints_of_arrays(folder):
+    prints = []
+    for array in (STACK, STACK, STACK[::-1]):
+        np.savez(folder / "x.npz", array)
+        prints.append(array_source().open(folder).fingerprint())
+    assert prints[0] == prints[1] != prints[2]
+    assert array_source().open(folder).reserved == ("patient_id", "image")

@@ -8,7 +8,9 @@ import pytest
 from PIL import Image
 
 from confide.datasets import ByColumn, Images, Table, describe
-from confide.errors import TableError
+from confide.datasets.dicom import look, read_dicom
+from confide.datasets.features import may_identify
+from confide.errors import ImageError, TableError
 
 
 def needs(folder, name):
@@ -114,3 +116,59 @@ def test_mimic3_demo(real_data):
     found = describe(source.load(folder))
     assert (found["records"], found["patients"]) == (129, 100)
     assert found["labels"] == {"ELECTIVE": 8, "EMERGENCY": 119, "URGENT": 2}
+
+
+def test_dicom_samples(real_data):
+    folder = needs(real_data, "dicom_samples")
+    expected = pd.read_csv(folder / "expected.csv", dtype={"transfer_syntax": str})
+    assert len(expected) == 6
+    for row in expected.itertuples():
+        path = folder / row.file
+        if pd.isna(row.rows):
+            with pytest.raises(ImageError, match="has no image; it holds 12-lead ECG Waveform"):
+                read_dicom(path)
+            continue
+        found = read_dicom(path)
+        assert found.shape == (row.rows, row.columns)
+        assert found.dtype == np.float32
+        assert 0 <= found.min() < found.max() <= 255
+        assert look(path).bare == (row.modality == "CT" or "jpeg" in row.file)
+        # Decoded by another program: without a window, the mean says that the values are these.
+        if look(path).bare:
+            scaled = 255 * (row.pixel_mean - row.pixel_min) / (row.pixel_max - row.pixel_min)
+            assert found.mean() == pytest.approx(scaled, abs=0.7)
+
+
+def test_monochrome1_is_inverted(real_data):
+    folder = needs(real_data, "dicom_samples")
+    chest = read_dicom(folder / "chest_pa_monochrome1_j2k.dcm")
+    # The lungs are darker than the middle of the chest, as the standard shows them.
+    height, width = chest.shape
+    middle = slice(height // 3, height // 2)
+    lung, spine = (
+        chest[middle, int(x * width) : int((x + 0.1) * width)].mean() for x in (0.25, 0.48)
+    )
+    assert lung < spine
+
+
+def test_dicom_and_other_files_in_one_table(real_data, tmp_path):
+    folder = needs(real_data, "dicom_samples")
+    names = [path.name for path in sorted(folder.glob("*_*.dcm")) if "ecg" not in path.name]
+    frame = pd.DataFrame({"image": names, "p": range(5), "y": [0, 1, 0, 1, 0]})
+    frame.to_csv(tmp_path / "t.csv")
+    source = Images(path="t.csv", images=folder, patient="p", label="y", size=(32, 32))
+    opened = source.open(tmp_path)
+    assert opened.read(np.array([4, 0])).shape == (2, 1, 32, 32)
+    assert opened.notes[0].startswith("2 DICOM images have no window")
+    assert np.array_equal(opened.read(np.arange(5)), source.load(tmp_path).inputs)
+
+
+def test_columns_that_may_identify(real_data):
+    frame = pd.read_csv(needs(real_data, "cxr_open") / "metadata.csv")
+    told = {name for name in frame if may_identify(frame[name], name)}
+    assert {"image", "patient_id", "source_url", "source_file"} <= told
+    assert not told & {"sex", "age", "view", "finding", "offset_days", "survival", "width"}
+    frame = pd.read_csv(needs(real_data, "mimic3_demo") / "admissions.csv")
+    told = {name for name in frame if may_identify(frame[name], name)}
+    assert {"subject_id", "hadm_id", "admittime", "edouttime"} <= told
+    assert "stays_hosp" not in told

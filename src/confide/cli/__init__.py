@@ -1,6 +1,7 @@
 """The command line: parse, build settings, call, show.  No logic lives here.
 
-Exit codes: 0 finished, whatever was found; 1 a guard tripped; 2 bad usage or bad input.
+Exit codes: 0 finished, whatever was found; 1 a guard tripped or a release is damaged; 2 bad usage or
+bad input.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ from typing import Annotated
 
 import typer
 
-from confide.cli import audit, data
+from confide.cli import audit, data, encode, key
 from confide.cli.demo import demo
 
 app = typer.Typer(
     name="confide",
     help="Patient confidentiality in medical AI: audit what a model gives away about the patients "
-    "it was trained on.",
+    "it was trained on; encode records before they leave, and train on the codes.",
     epilog="Start with: confide demo",
     no_args_is_help=True,
     pretty_exceptions_enable=False,  # a traceback with local values could show patients' data
@@ -25,6 +26,8 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.add_typer(audit.app, name="audit")
+app.add_typer(key.app, name="key")
+app.add_typer(encode.app, name="encode")
 app.command(name="demo", epilog="Example: confide demo --out demo")(demo)
 
 

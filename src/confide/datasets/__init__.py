@@ -1,4 +1,4 @@
-"""Where data come from: tables, images, and data that need no download."""
+"""Where data come from: tables, images, signals, and data that need no download."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ from typing import Annotated
 
 from pydantic import Field
 
-from confide.datasets.base import ByColumn, ByFraction, Data, Source
+from confide.datasets.base import ByColumn, ByFraction, Data, Opened, Source
 from confide.datasets.describe import describe
+from confide.datasets.ecg import Ecg
 from confide.datasets.embedded import Embedded
 from confide.datasets.images import Images
 from confide.datasets.phantom import Phantom
 from confide.datasets.table import Table
 
 KNOWN: dict[str, type[Source]] = {
+    "ecg": Ecg,
     "embedded": Embedded,
     "images": Images,
     "phantom": Phantom,
@@ -21,7 +23,7 @@ KNOWN: dict[str, type[Source]] = {
 }
 """Every source by its name in a configuration; each has a one-line `description`."""
 
-AnySource = Annotated[Embedded | Images | Phantom | Table, Field(discriminator="name")]
+AnySource = Annotated[Ecg | Embedded | Images | Phantom | Table, Field(discriminator="name")]
 """The type of the `data:` block of a configuration."""
 
 __all__ = [
@@ -30,8 +32,10 @@ __all__ = [
     "ByColumn",
     "ByFraction",
     "Data",
+    "Ecg",
     "Embedded",
     "Images",
+    "Opened",
     "Phantom",
     "Source",
     "Table",

@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,7 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from confide._tables import coded, plain, require_columns, text
+from confide._tables import coded, plain, read_table, require_columns, text
 from confide.cohort import Cohort
 from confide.errors import ArgumentError, TableError
 
@@ -32,7 +32,8 @@ class Data:
     Parameters
     ----------
     cohort : all records, in the order of the user's table
-    inputs : (n_records, n_features) float32, or (n_records, channels, height, width) uint8
+    inputs : (n_records, n_features) float32, (n_records, n_leads, n_samples) float32, or
+        (n_records, channels, height, width) uint8
     test : (n_records,) bool; held-out records, which no model is trained on
     feature_names : (n_features,) names, for tables
     notes : what the loader decided and left out, one sentence each
@@ -52,70 +53,136 @@ class Data:
     def __post_init__(self) -> None:
         n = self.cohort.n_records
         table = self.inputs.ndim == 2 and self.inputs.dtype == np.float32
+        signals = self.inputs.ndim == 3 and self.inputs.dtype == np.float32
         images = self.inputs.ndim == 4 and self.inputs.dtype == np.uint8
-        if len(self.inputs) != n or not (table or images):
+        if len(self.inputs) != n or not (table or signals or images):
             raise ArgumentError(
-                f"Expected inputs of {n} records, float32 (records, features) or uint8 (records, "
-                f"channels, height, width), got {self.inputs.dtype} {self.inputs.shape}."
+                f"Expected inputs of {n} records, float32 (records, features) or (records, leads, "
+                "samples), or uint8 (records, channels, height, width), got "
+                f"{self.inputs.dtype} {self.inputs.shape}."
             )
         if table and len(self.feature_names) != self.inputs.shape[1]:
             raise ArgumentError(
                 f"Expected {self.inputs.shape[1]} feature names, got {len(self.feature_names)}."
             )
-        if self.test.shape != (n,) or self.test.dtype != bool:
-            raise ArgumentError(
-                f"Expected test of shape ({n},) and type bool, got {self.test.dtype} "
-                f"{self.test.shape}."
-            )
-        if self.test.all():
-            raise TableError("Every record is held out for the test; none is left to train on.")
-        self._refuse_leak()
-
-    def _refuse_leak(self) -> None:
-        owner = self.cohort.patient_index
-        n_test = np.bincount(owner, weights=self.test)
-        both = (n_test > 0) & (n_test < self.cohort.records_per_patient)
-        if both.any():
-            patient = int(np.argmax(both))
-            where = [
-                f"record {plain(self.cohort.record[row])!r} (row {row})"
-                for side in (~self.test, self.test)
-                for row in np.flatnonzero((owner == patient) & side)[:1]
-            ]
-            raise TableError(
-                f"Patient {plain(self.cohort.patients[patient])!r} is on both sides of the split: "
-                f"{where[0]} in training, {where[1]} in test ({both.sum()} such patients in all); "
-                "split by patient."
-            )
+        _check_split(self.cohort, self.test)
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) of records, patients, labels, groups, inputs and split.
 
         Equal data give equal fingerprints on every machine; notes and feature names do not count.
         """
-        cohort = self.cohort
-        # -1 for an unknown label, because NaN has many bit patterns.
-        label = np.where(np.isnan(cohort.label), -1, cohort.label).astype("<i8")
-        groups = {
-            str(name): column.astype(object).where(column.notna(), None).tolist()
-            for name, column in cohort.groups.items()
-        }
-        parts: dict[str, Any] = {
-            "record": _json(cohort.record.tolist()),
-            "patient": _json(cohort.patient.tolist()),
-            "task": _json([cohort.task, *cohort.classes]),
-            "label": np.ascontiguousarray(label),
-            "groups": _json(groups),
+        parts = {
             "shape": _json([str(self.inputs.dtype), *self.inputs.shape]),
             "inputs": np.ascontiguousarray(self.inputs, self.inputs.dtype.newbyteorder("<")),
-            "test": np.packbits(self.test),
         }
-        digest = hashlib.sha256()
-        for name, part in parts.items():
-            view = memoryview(part)
-            digest.update(f"{name}:{view.nbytes}:".encode())
-            digest.update(view.cast("B") if view.nbytes else b"")
-        return digest.hexdigest()
+        return _fingerprint(self.cohort, parts, self.test)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Opened:
+    """The records of a study, read some at a time and in any order.
+
+    Memory does not grow with the inputs of records that are not asked for, unless the source
+    holds them anyway (tables, made-up data).
+
+    Parameters
+    ----------
+    cohort : all records, in the order of the user's table
+    test : (n_records,) bool; held-out records
+    frame : the user's table, one row per record
+    reserved : columns of the frame that name records, patients or files
+    shape : shape of one record, as in :class:`Data` without the first axis
+    read : row numbers (n,), in any order -> their inputs (n, *shape), float32 or uint8
+    notes : what the loader decided and left out, one sentence each
+    fingerprint : -> SHA-256 (hex) of the records, patients, labels, groups, split and of what
+        makes the inputs: the inputs themselves where they are in memory, otherwise the settings
+        and the names and sizes of files
+
+    Raises
+    ------
+    ArgumentError, TableError : as :class:`Data`
+    """
+
+    cohort: Cohort
+    test: NDArray[np.bool_]
+    frame: pd.DataFrame | None
+    reserved: tuple[str, ...]
+    shape: tuple[int, ...]
+    read: Callable[[NDArray[np.intp]], NDArray[Any]] = field(repr=False)
+    notes: tuple[str, ...] = ()
+    fingerprint: Callable[[], str] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        _check_split(self.cohort, self.test)
+
+    def load(self) -> Data:
+        """All records, with their inputs in memory."""
+        inputs = self.read(np.arange(self.cohort.n_records))
+        return Data(cohort=self.cohort, inputs=inputs, test=self.test, notes=self.notes)
+
+
+def _check_split(cohort: Cohort, test: NDArray[np.bool_]) -> None:
+    n = cohort.n_records
+    if test.shape != (n,) or test.dtype != bool:
+        raise ArgumentError(
+            f"Expected test of shape ({n},) and type bool, got {test.dtype} {test.shape}."
+        )
+    if test.all():
+        raise TableError("Every record is held out for the test; none is left to train on.")
+    owner = cohort.patient_index
+    n_test = np.bincount(owner, weights=test)
+    both = (n_test > 0) & (n_test < cohort.records_per_patient)
+    if both.any():
+        patient = int(np.argmax(both))
+        where = [
+            f"record {plain(cohort.record[row])!r} (row {row})"
+            for side in (~test, test)
+            for row in np.flatnonzero((owner == patient) & side)[:1]
+        ]
+        raise TableError(
+            f"Patient {plain(cohort.patients[patient])!r} is on both sides of the split: "
+            f"{where[0]} in training, {where[1]} in test ({both.sum()} such patients in all); "
+            "split by patient."
+        )
+
+
+def fingerprint_of_files(
+    cohort: Cohort, test: NDArray[np.bool_], names: Sequence[str], marks: Sequence[Any]
+) -> str:
+    """SHA-256 (hex) of a cohort, its split, and inputs that are known by their files.
+
+    Parameters
+    ----------
+    cohort, test : as in :class:`Opened`
+    names : names of the files, relative to their folder
+    marks : plain values that change with the files or with how they are read
+    """
+    return _fingerprint(cohort, {"files": _json([list(names), list(marks)])}, test)
+
+
+def _fingerprint(cohort: Cohort, inputs: dict[str, Any], test: NDArray[np.bool_]) -> str:
+    # -1 for an unknown label, because NaN has many bit patterns.
+    label = np.where(np.isnan(cohort.label), -1, cohort.label).astype("<i8")
+    groups = {
+        str(name): column.astype(object).where(column.notna(), None).tolist()
+        for name, column in cohort.groups.items()
+    }
+    parts: dict[str, Any] = {
+        "record": _json(cohort.record.tolist()),
+        "patient": _json(cohort.patient.tolist()),
+        "task": _json([cohort.task, *cohort.classes]),
+        "label": np.ascontiguousarray(label),
+        "groups": _json(groups),
+        **inputs,
+        "test": np.packbits(test),
+    }
+    digest = hashlib.sha256()
+    for name, part in parts.items():
+        view = memoryview(part)
+        digest.update(f"{name}:{view.nbytes}:".encode())
+        digest.update(view.cast("B") if view.nbytes else b"")
+    return digest.hexdigest()
 
 
 def _json(value: Any) -> bytes:
@@ -148,6 +215,24 @@ class Source(Settings, ABC):
         MissingFileError, TableError, ImageError : input that cannot be used; names the file, row
             and column
         """
+
+    def open(self, folder: Path = Path()) -> Opened:
+        """Prepare to read the records some at a time; raises as :meth:`load`.
+
+        A source whose records need not all be in memory overrides this, and loads by
+        :meth:`Opened.load`.
+        """
+        data = self.load(folder)
+        return Opened(
+            cohort=data.cohort,
+            test=data.test,
+            frame=data.cohort.groups,
+            reserved=(),
+            shape=data.inputs.shape[1:],
+            read=lambda rows: data.inputs[rows],
+            notes=data.notes,
+            fingerprint=data.fingerprint,
+        )
 
 
 class ByFraction(Settings):
@@ -186,6 +271,24 @@ class ByColumn(Settings):
             )
         test: NDArray[np.bool_] = codes == names.index(text(self.value))
         return test
+
+
+def read_cohort(
+    path: Path,
+    *,
+    patient: str,
+    label: str | Sequence[str],
+    record: str | None,
+    groups: Sequence[str] | Mapping[str, Sequence[float]],
+    test: ByFraction | ByColumn,
+) -> tuple[pd.DataFrame, Cohort, NDArray[np.bool_]]:
+    """A table, the cohort of its columns, and its held-out records; raises TableError."""
+    frame = read_table(path)
+    with naming(path):
+        cohort = Cohort.from_frame(
+            frame, patient=patient, label=label, record=record, groups=groups
+        )
+        return frame, cohort, test.mask(cohort, frame)
 
 
 @contextmanager

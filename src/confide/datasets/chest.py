@@ -45,7 +45,7 @@ def draw(body: Numbers, view: Numbers, texture: Array, noise: Array) -> NDArray[
     lung = _lungs(b, x, y, out)
     density = b["tissue"] * torso - 0.36 * lung
     density += 0.1 * lung * (_bilinear(texture, x, y) - 0.5)
-    density += 0.5 * b["opaque"] * _blob(x - b["opacity_x"], y - b["opacity_y"], b["opacity_r"])
+    density += b["opaque"] * _blob(x - b["opacity_x"], y - b["opacity_y"], b["opacity_r"])
     density += _bones(b, x, y, out) * torso
     density += _heart(b, x, y, lung)
     density += b["female"] * 0.09 * _blob(out - 0.46, (y - 0.36) * 0.9, np.float32(0.42))

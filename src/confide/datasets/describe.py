@@ -21,7 +21,7 @@ def describe(data: Data) -> dict[str, Any]:
     Returns
     -------
     records, patients, test_records, test_patients : counts
-    inputs : shape of the inputs, features or channels, height and width, of one record
+    inputs : shape of one record: features; leads and samples; or channels, height and width
     records_per_patient : min, median, max, and counts: {records: patients that have so many}
     task : "binary", "multiclass" or "multilabel"
     labels : {class: records}, or {label: {positive, negative, unknown}} for multilabel

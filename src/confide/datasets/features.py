@@ -25,6 +25,50 @@ _ID_WORD = re.compile(rf"({_ID_OWNERS})(id|nr|no|nbr|number)")
 _NUMBERS = {"boolean", "integer", "floating", "mixed-integer-float", "decimal"}
 _TEXT = {"string", "categorical", "empty", "mixed-integer"}
 
+# Words of names of columns that say who somebody is, and what to say of them.
+_TELLING = {
+    "a person's name": {
+        *("name", "names", "surname", "firstname", "lastname", "forename", "middlename"),
+        *("fullname", "fname", "lname", "maiden", "nickname", "initials"),
+    },
+    "an address or another contact": {
+        *("address", "street", "zip", "zipcode", "postcode", "postal", "city", "town", "village"),
+        *("county", "phone", "telephone", "mobile", "fax", "email", "mail"),
+    },
+    "a birth": {"dob", "birth", "birthday", "birthdate", "born"},
+    "a date or time": {"date", "dates", "datetime", "timestamp"},
+    "a path or file": {
+        *("path", "paths", "file", "files", "filename", "filepath", "folder", "directory"),
+        *("url", "uri"),
+    },
+    "an accession": {"accession", "accessionnumber"},
+}
+_TIMED = re.compile(
+    "(study|series|acquisition|content|scan|exam|visit|admit|admission|disch|discharge|death|chart|"
+    "event|start|end)(date|time)"
+)
+_MEASURED = {"age", "ages", "offset", "days", "weeks", "months", "years", "weight", "order"}
+_LARGEST_DURATION = 1000  # a number beyond is a time of the clock rather than a duration
+
+_MONTH = "(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
+_DATE = re.compile(
+    r"\d{4}[-/.]\d{1,2}([-/.]\d{1,2})?([t ].*)?"
+    r"|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}( .*)?"
+    rf"|\d{{1,2}}[-. ]*{_MONTH}[-., ]*\d{{2,4}}( .*)?"
+    rf"|{_MONTH}\.? \d{{1,2}},? \d{{4}}( .*)?"
+    r"|(19|20)\d{2}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(\d{6}.*)?"
+    r"|\d{1,2}:\d{2}(:\d{2}.*)?",
+    re.IGNORECASE,
+)
+_PATH = re.compile(
+    r".*\.(png|jpe?g|dcm|dicom|tiff?|bmp|gif|webp|nii|gz|npy|npz|hea|dat|edf|xml|csv|txt|zip|svs)"
+    r"|\w+://.*|[a-z]:\\.*|[.~]*/.*|[^\\/]+([\\/][^\\/]+){2,}"
+    r"|\w*[a-z_]\d{3,}\w*[\\/].*|.*[\\/]\w*[a-z_]\d{3,}\w*",
+    re.IGNORECASE,
+)
+_FREE_TEXT = 40  # characters, in the mean
+_DATES = {"date", "datetime", "datetime64", "time", "period"}
+
 Feature = tuple[str, NDArray[np.float32]]
 
 
@@ -42,6 +86,74 @@ def looks_like_identifier(column: pd.Series[Any], name: str) -> bool:
     if pd.api.types.is_float_dtype(known) and (known != np.floor(known)).any():
         return False
     return len(known) > 1 and known.nunique() >= NEARLY_ALL * len(known)
+
+
+def may_identify(column: pd.Series[Any], name: str) -> str | None:
+    """Why publishing a column may tell who a patient is, or None when nothing speaks for it.
+
+    By name or by values: identifiers, names of people, addresses, births, dates and times, paths
+    and files, accession numbers, free text.  Numbers that are measured pass, also when all of them
+    differ; so do days counted from an unnamed day ("offset_days").  Rare values are not looked at.
+
+    Returns
+    -------
+    the reason, which completes "The column may identify patients: ..."
+    """
+    words = [word.lower() for word in _WORDS.findall(name)]
+    kind = _kind(column)
+    if any(word in _ID_WORDS or _ID_WORD.fullmatch(word) for word in words):
+        return "its name is that of an identifier"
+    if kind in _DATES:
+        return "it holds dates or times"
+    if kind not in _NUMBERS | _TEXT:
+        return "it holds neither numbers nor text"
+    counts = column.astype(object).value_counts()
+    if kind == "boolean" or set(counts.index) <= {0, 1}:
+        return None
+    values = [text(value) for value in counts.index]
+    measured = kind in _NUMBERS and not _MEASURED.isdisjoint(words)
+    told = _told(words, values if kind in _NUMBERS else None)
+    if told and not (measured and told != "a date or time"):
+        return f"its name speaks of {told}"
+    if _share(_DATE, values, counts) >= NEARLY_ALL:
+        return "its values are dates or times"
+    if kind in _NUMBERS:
+        differ = not measured and looks_like_identifier(column, "")
+        return "nearly all of its values differ, as those of identifiers do" if differ else None
+    return _told_by_text(column, values, counts)
+
+
+def _told(words: Sequence[str], numbers: Sequence[str] | None) -> str | None:
+    for what, known in _TELLING.items():
+        if not known.isdisjoint(words):
+            return what
+    if any(_TIMED.fullmatch(word) for word in words):
+        return "a date or time"
+    if "time" in words or "times" in words:
+        # Such as the days in hospital.
+        lasted = numbers is not None and all(float(n) < _LARGEST_DURATION for n in numbers)
+        return None if lasted else "a date or time"
+    return None
+
+
+def _told_by_text(
+    column: pd.Series[Any], values: Sequence[str], counts: pd.Series[Any]
+) -> str | None:
+    if _share(_PATH, values, counts) > 1 - NEARLY_ALL:
+        return "its values are paths or names of files"
+    n_known = int(counts.sum())
+    length = sum(len(value) * n for value, n in zip(values, counts, strict=True))
+    if n_known and length > _FREE_TEXT * n_known and 2 * len(values) > n_known:
+        return "it is free text"
+    if looks_like_identifier(column, ""):
+        return "nearly all of its values differ, as those of identifiers do"
+    return None
+
+
+def _share(pattern: re.Pattern[str], values: Sequence[str], counts: pd.Series[Any]) -> float:
+    """Share of the known records whose value fits."""
+    fits = [n for value, n in zip(values, counts, strict=True) if pattern.fullmatch(value.strip())]
+    return sum(fits) / max(int(counts.sum()), 1)
 
 
 def default_features(

@@ -1,18 +1,25 @@
-"""Any images: a table and a folder of PNG or JPEG files, or an array."""
+"""Any images: a table and a folder of PNG, JPEG or DICOM files, or an array."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import pandas as pd
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from confide._tables import read_table, require_columns
-from confide.cohort import Cohort
-from confide.datasets.base import ByColumn, ByFraction, Data, Source, naming
-from confide.datasets.pixels import Channels, read_array, read_files
+from confide._tables import require_columns
+from confide.datasets.base import (
+    ByColumn,
+    ByFraction,
+    Data,
+    Opened,
+    Source,
+    fingerprint_of_files,
+    naming,
+    read_cohort,
+)
+from confide.datasets.pixels import Channels, Pictures, open_files, open_images
 from confide.errors import ImageError, MissingFileError
 
 Side = Annotated[int, Field(ge=1, le=4096)]
@@ -25,15 +32,15 @@ class Images(Source):
     ----------
     path : the table, CSV or Parquet
     image : column of the file names, relative to the folder
-    images : folder of PNG or JPEG files; the folder of the table by default
-    array : an .npz file with all images in the order of the table, instead of files
-    array_key : name of the array in it; the first by default
+    images : folder of PNG, JPEG or DICOM files; the folder of the table by default
+    array : an .npz or .npy file with all images in the order of the table, instead of files
+    array_key : name of the array in an .npz file; the first by default
     patient, label, groups, record, test : as in :class:`confide.datasets.Table`
     size : height and width that images are resized to
     channels : 1 (grey), 3 (RGB), or "auto": grey if no image has colour
     """
 
-    description: ClassVar[str] = "any images: a table and PNG or JPEG files, or an .npz array"
+    description: ClassVar[str] = "any images: a table and PNG, JPEG or DICOM files, or an array"
 
     name: Literal["images"] = "images"
     path: Path
@@ -59,33 +66,50 @@ class Images(Source):
 
     def load(self, folder: Path = Path()) -> Data:
         """See :meth:`Source.load`."""
-        path = folder / self.path
-        frame = read_table(path)
-        with naming(path):
-            cohort = Cohort.from_frame(
-                frame,
-                patient=self.patient,
-                label=self.label,
-                record=self.record,
-                groups=self.groups,
-            )
-            test = self.test.mask(cohort, frame)
-            inputs, notes = self._pixels(folder, path, frame)
-            return Data(cohort=cohort, inputs=inputs, test=test, notes=notes)
+        return self.open(folder).load()
 
-    def _pixels(
+    def open(self, folder: Path = Path()) -> Opened:
+        """See :meth:`Source.open`; images are decoded when they are read."""
+        path = folder / self.path
+        frame, cohort, test = read_cohort(
+            path,
+            patient=self.patient,
+            label=self.label,
+            record=self.record,
+            groups=self.groups,
+            test=self.test,
+        )
+        with naming(path):
+            names, found = self._pictures(folder, path, frame)
+            # Channels and scale as they were decided, so that equal pixels count as equal.
+            marks = (self.channels, found.shape, float(found.scale), found.mark)
+            named = (self.patient, self.record, self.image if self.image in frame else None)
+            return Opened(
+                cohort=cohort,
+                test=test,
+                frame=frame,
+                reserved=tuple(dict.fromkeys(name for name in named if name)),
+                shape=found.shape,
+                read=found.read,
+                notes=found.notes,
+                fingerprint=lambda: fingerprint_of_files(cohort, test, names, marks),
+            )
+
+    def _pictures(
         self, folder: Path, path: Path, frame: pd.DataFrame
-    ) -> tuple[NDArray[Any], tuple[str, ...]]:
+    ) -> tuple[list[str], Pictures]:
+        """Names of the files, if there are any, and the images."""
         if self.array is not None:
-            return read_array(
+            return [], open_images(
                 folder / self.array, self.array_key, len(frame), self.size, self.channels
             )
         require_columns(frame, [self.image])
         place = path.parent if self.images is None else folder / self.images
         if not place.is_dir():
             raise MissingFileError(f"There is no folder of images {place}; check the path.")
-        files = [_inside(place.resolve(), name, row) for row, name in enumerate(frame[self.image])]
-        return read_files(files, self.size, self.channels)
+        root, names = place.resolve(), frame[self.image].tolist()
+        files = [_inside(root, name, row) for row, name in enumerate(names)]
+        return names, open_files(files, self.size, self.channels)
 
 
 def _inside(folder: Path, name: object, row: int) -> Path:

@@ -36,6 +36,9 @@ class Phantom(Source):
     size : height and width
     rare : share of the patients with a pacemaker (rounded to whole patients)
     hard : share of the patients that are hard to fit (rounded to whole patients)
+    opacity : density of an opacity, in shares of white
+    mislabelled : share of the other patients whose label is wrong on every image (rounded to whole
+        patients); nothing in the images or groups tells them
     seed : of everything but the split
     test : which patients are held out
     """
@@ -48,14 +51,16 @@ class Phantom(Source):
     size: tuple[Side, Side] = (64, 64)
     rare: float = Field(default=0.05, ge=0, le=1)
     hard: float = Field(default=0.05, ge=0, le=1)
+    opacity: float = Field(default=0.5, ge=0, le=1)
+    mislabelled: float = Field(default=0.0, ge=0, le=1)
     seed: int = Field(default=0, ge=0)
     test: ByFraction = ByFraction()
 
     def load(self, folder: Path = Path()) -> Data:
         """See :meth:`Source.load`; nothing is read from `folder`."""
         n = self.n_patients
-        of_patients, of_images, of_pixels = (
-            np.random.default_rng(child) for child in np.random.SeedSequence(self.seed).spawn(3)
+        of_patients, of_images, of_pixels, of_labels = (
+            np.random.default_rng(child) for child in np.random.SeedSequence(self.seed).spawn(4)
         )
         hard = _some(of_patients, n, self.hard)
         pacemaker = _some(of_patients, n, self.rare)
@@ -65,8 +70,11 @@ class Phantom(Source):
         body |= {
             "female": female.astype(np.float32),
             "pacemaker": pacemaker.astype(np.float32),
-            "opaque": (label ^ hard).astype(np.float32),
+            "opaque": (label ^ hard) * np.float32(self.opacity),
         }
+        typical = np.flatnonzero(~hard)
+        wrong = typical[_some(of_labels, len(typical), self.mislabelled)]
+        label[wrong] = ~label[wrong]
         texture = of_patients.random((n, chest.TEXTURE, chest.TEXTURE), dtype=np.float32)
         n_views = of_patients.integers(1, self.max_views + 1, n)
         owner = np.repeat(np.arange(n), n_views)

@@ -71,3 +71,26 @@ def initialise(network: nn.Module, generator: torch.Generator) -> None:
             continue
         if module.bias is not None:
             module.bias.zero_()
+
+
+@torch.no_grad()
+def initialise_uniform(network: nn.Module, generator: torch.Generator) -> None:
+    """Draw all weights of a network for codes anew, in place, from `generator` alone.
+
+    Linear layers as in PyTorch: weights and biases uniform within 1 / sqrt(fan-in).  Scales of
+    norms 1, their shifts 0, running statistics as at the start; all other parameters (tokens,
+    embeddings, mixing matrices) standard normal.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Linear):
+            bound = 1.0 / math.sqrt(module.in_features)
+            for parameter in module.parameters():
+                parameter.uniform_(-bound, bound, generator=generator)
+        elif isinstance(module, nn.LayerNorm | nn.BatchNorm1d):
+            module.weight.fill_(1.0)
+            module.bias.zero_()
+            if isinstance(module, nn.BatchNorm1d):
+                module.reset_running_stats()
+        else:
+            for parameter in module.parameters(recurse=False):
+                parameter.normal_(0.0, 1.0, generator=generator)

@@ -45,6 +45,27 @@ class WRNSettings(Settings):
         return self
 
 
+class DeepViTSettings(Settings):
+    """A transformer with re-attention for codes; the defaults are those of Yala et al.
+
+    arXiv 2106.02484 (2021).  No model of an audit.
+
+    Parameters
+    ----------
+    depth : blocks
+    heads, head_width : of each attention
+    mlp : width of the hidden layer of a block, as a multiple of that of a row
+    dropout : after each attention and each layer of the MLP
+    """
+
+    name: Literal["deep_vit"] = "deep_vit"
+    depth: int = Field(default=1, ge=1)
+    heads: int = Field(default=8, ge=1)
+    head_width: int = Field(default=64, ge=1)
+    mlp: int = Field(default=2, ge=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+
+
 ModelSettings = Annotated[
     TabularResNetSettings | SmallCNNSettings | WRNSettings, Field(discriminator="name")
 ]

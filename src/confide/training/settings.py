@@ -66,7 +66,7 @@ class Schedule(Settings):
         return rise * (math.cos(7 * math.pi * t / 16) if self.name == "cosine" else 1.0)
 
 
-def _named(default: str) -> BeforeValidator:
+def named(default: str) -> BeforeValidator:
     """A block without a name is the default one, so that ``optimizer: {lr: 0.01}`` works."""
 
     def add(block: Any) -> Any:
@@ -96,10 +96,10 @@ class TrainSettings(Settings):
     privacy : null; training with differential privacy is not available
     """
 
-    model: Annotated[ModelSettings, _named("tabular_resnet")] = TabularResNetSettings()
+    model: Annotated[ModelSettings, named("tabular_resnet")] = TabularResNetSettings()
     epochs: int = Field(default=30, ge=1)
     batch_size: int = Field(default=512, ge=1)
-    optimizer: Annotated[Annotated[SGD | AdamW, Field(discriminator="name")], _named("sgd")] = SGD()
+    optimizer: Annotated[Annotated[SGD | AdamW, Field(discriminator="name")], named("sgd")] = SGD()
     schedule: Schedule = Schedule()
     ema: float = Field(default=0.995, ge=0, lt=1)
     augment: Augment = "none"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,10 +11,11 @@ from numpy.typing import NDArray
 
 from confide import _check
 from confide.cohort import Task
-from confide.errors import ArgumentError, ConfigError, TrainingError
+from confide.errors import ArgumentError, TrainingError
 from confide.models import build
 from confide.training.allocator import keep_freed_memory
 from confide.training.base import Trainer
+from confide.training.device import device_of, tensor_float32
 from confide.training.forward import LossFunction, compiled, loss_function
 from confide.training.loop import evaluate, train
 from confide.training.plan import Plan
@@ -65,7 +65,7 @@ class TorchTrainer(Trainer):
     ) -> None:
         self._settings = settings or TrainSettings()
         performance = performance or Performance()
-        device = _device(performance)
+        device = device_of(performance)
         self._tf32 = device.type == "cuda" and performance.precision != "float32"
         self._records = Records.on(device, inputs, label, task, n_classes, n_audited)
         _check.in_range(1, n_audited, expected_members=expected_members)
@@ -97,7 +97,7 @@ class TorchTrainer(Trainer):
         self._check_members(members, seeds)
         rows = [torch.from_numpy(np.flatnonzero(row)) for row in members]
         try:
-            with _tensor_float32(self._tf32):
+            with tensor_float32(self._tf32):
                 weights = train(
                     self._network,
                     self._loss_of(len(members)),
@@ -158,25 +158,3 @@ class TorchTrainer(Trainer):
             "expected_members": self._expected,
             "settings": self._settings.model_dump(mode="json"),
         }
-
-
-def _device(performance: Performance) -> torch.device:
-    available = torch.cuda.is_available()
-    if performance.device == "cuda" and not available:
-        raise ConfigError(
-            "performance.device is cuda, but no CUDA device was found; use auto or cpu."
-        )
-    return torch.device("cuda" if available and performance.device != "cpu" else "cpu")
-
-
-@contextmanager
-def _tensor_float32(allowed: bool) -> Iterator[None]:
-    """Allow or forbid TensorFloat32 in products and convolutions of float32, for a while."""
-    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision("high" if allowed else "highest")
-    torch.backends.cudnn.allow_tf32 = allowed
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before[0])
-        torch.backends.cudnn.allow_tf32 = before[1]

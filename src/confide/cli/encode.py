@@ -1,0 +1,146 @@
+"""``confide encode``: releases of codes, and classifiers trained on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from confide.cli import show
+from confide.cli.show import Json
+
+app = typer.Typer(
+    help="Encode records with a secret random network, and train on the codes.\n\n"
+    "The codes are compatible with NeuraCrypt; how much they give away is what the attack suite "
+    "measures.",
+    epilog="Example: confide encode run examples/phantom_codes.yaml --key site.key --out codes",
+    no_args_is_help=True,
+)
+
+ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML configuration.")]
+KeyPath = Annotated[Path, typer.Option("--key", help="The key file; see: confide key new.")]
+
+
+@app.command(
+    epilog="Example: confide encode run examples/phantom_codes.yaml --key site.key --out codes"
+)
+def run(
+    config: ConfigPath,
+    key: KeyPath,
+    out: Annotated[Path, typer.Option("--out", help="The release.")],
+    reuse_key: Annotated[
+        bool,
+        typer.Option("--reuse-key", help="Make it although another was made with the key."),
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Encode a cohort into a release, a folder that may leave; run again to resume.
+
+    Beside it, RELEASE.private says which code is whose. It stays, and so does
+    the key. Codes are compatible with NeuraCrypt; how much they give away is
+    what the attack suite measures.
+    """
+    again = ("--reuse-key",) if reuse_key else ()
+    with show.resumable("encode", "run", config, "--key", key, "--out", out, *again):
+        from confide.cli.key import unlock
+        from confide.config import load
+        from confide.runs.encode import encode
+
+        settings, folder = load(config)
+        with show.progress("Encoding") as progress:
+            found = encode(
+                settings,
+                folder,
+                key,
+                out,
+                unlock=unlock,
+                reuse_key=reuse_key,
+                progress=progress,
+            )
+        if json:
+            show.as_json(found)
+            return
+        from rich.console import Console
+
+        from confide.reports.release import renderables
+
+        console = Console(highlight=False)
+        for part in renderables(found, out):
+            console.print(part, markup=False)
+
+
+@app.command(epilog="Example: confide encode verify codes")
+def verify(
+    release: Annotated[Path, typer.Argument(metavar="RELEASE", help="A release.")],
+    json: Json = False,
+) -> None:
+    """Read every byte of a release again; exit code 1 if any was altered or is missing."""
+    from confide.encoders.release import verify as find_damage
+
+    with show.progress("Verifying") as progress:
+        damage = find_damage(release, progress)
+    if json:
+        found = [{"file": one.file, "what": one.what} for one in damage]
+        show.as_json({"intact": not damage, "damage": found})
+    else:
+        for one in damage:
+            typer.echo(f"{one.what}: {one.file!r}")
+        typer.echo(f"{len(damage)} files are damaged." if damage else "Every byte is as written.")
+    if damage:
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: confide encode train examples/phantom_train.yaml --out runs/codes")
+def train(
+    config: ConfigPath,
+    out: Annotated[Path, typer.Option("--out", help="The folder for models and report.")],
+    json: Json = False,
+) -> None:
+    """Train classifiers on the releases of one or more sites; run again to resume.
+
+    One model of all sites and one of each; and, where the configuration asks
+    for it, the same on codes of the linear encoder and on the plain records.
+    """
+    with show.resumable("encode", "train", config, "--out", out):
+        from confide.config import CodesConfig, load_as
+        from confide.runs.coded import train_on_codes
+
+        settings, folder = load_as(CodesConfig, config)
+        with show.progress("Training") as progress:
+            found = train_on_codes(settings, folder, out, progress=progress)
+        if json:
+            show.as_json(found.summary)
+            return
+        from rich.console import Console
+
+        from confide.reports.codes_text import renderables
+
+        console = Console(highlight=False)
+        for part in renderables(found.table, found.summary):
+            console.print(part)
+        console.print(f"Report: {out / 'report.html'}", soft_wrap=True, markup=False)
+
+
+@app.command(
+    epilog="Example: confide encode predict runs/codes new.yaml --key site.key --out new.csv"
+)
+def predict(
+    trained: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a training.")],
+    config: ConfigPath,
+    key: KeyPath,
+    out: Annotated[Path, typer.Option("--out", help="The table, CSV or Parquet.")],
+    json: Json = False,
+) -> None:
+    """Classify new records at the site that holds the key; their codes are not kept."""
+    from confide.cli.key import unlock
+    from confide.config import load
+    from confide.runs.predict import predict as classify
+
+    settings, folder = load(config)
+    with show.progress("Classifying") as progress:
+        table = classify(trained, settings, folder, key, out, unlock=unlock, progress=progress)
+    if json:
+        show.as_json(table.to_dict(orient="list"))
+    else:
+        typer.echo(f"{len(table):,} records: {out}")

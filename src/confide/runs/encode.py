@@ -1,0 +1,296 @@
+"""From a cohort and a key to a release."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from confide.cohort import Cohort
+from confide.config import Config
+from confide.datasets import Opened
+from confide.datasets.features import may_identify
+from confide.encoders.derive import Chance
+from confide.encoders.key import Key
+from confide.encoders.manifest import Manifest
+from confide.encoders.publish import Publisher
+from confide.encoders.settings import EncodeSettings, NeuraCryptSettings
+from confide.encoders.shards import SHARD_BYTES
+from confide.encoders.state import KeyState
+from confide.errors import TableError
+from confide.runs.models import Progress, silent
+
+MAX_CALIBRATION = 512
+"""Records that calibrate an encoder, at most."""
+
+_NOT_THE_ANSWER = {"path", "images", "array"}  # where data lie; the fingerprint tells what they are
+
+
+def encode(
+    config: Config,
+    folder: Path,
+    key_path: Path,
+    out: Path,
+    *,
+    unlock: Callable[[Path], Key],
+    reuse_key: bool = False,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Encode the records of a configuration into a release; the same call resumes.
+
+    Memory does not grow with the number of records.
+
+    Parameters
+    ----------
+    config, folder : from :func:`confide.config.load`
+    key_path : the key file; its state file, beside it, keeps the calibration and the releases
+    out : the release; beside it RELEASE.private says which code is whose
+    unlock : reads the key file, see :func:`confide.encoders.key.unlock`
+    reuse_key : make the release although another was made with the key
+    progress : called with (codes finished, codes in all)
+
+    Returns
+    -------
+    what was made, as plain values
+
+    Raises
+    ------
+    TableError : a column that cannot be published; names it
+    KeyFileError : the key cannot be read, is bound to another architecture or was used before
+    FolderError, MismatchError : the folder cannot be used, or was begun with something else
+    """
+    settings = config.encode
+    opened = config.data.open(folder)
+    settings.n_patches(opened.shape)
+    labels, columns = _named(config, opened)
+    table = _table(opened, settings, labels, columns)
+    key = unlock(key_path)
+    state = KeyState.of(key_path, key.id)
+    if not (reuse_key or Publisher.begun(out)):
+        state.refuse_reuse()  # before anything is written
+    encoder = _Encoding(config, opened, key, state)
+    with Publisher.open(out, _asked(config, opened, key), lambda: _order(opened.cohort)) as p:
+        state.register(p.release_id, out.resolve(), force=reuse_key)
+        rows = p.truth["row"].to_numpy()
+        records = table.iloc[rows].reset_index(drop=True)
+        records.insert(0, "code", np.arange(len(rows)))
+        if settings.pseudonyms:
+            records["patient"] = _pseudonyms(opened.cohort, rows)
+        if p.finished:
+            manifest = p.manifest()
+        else:
+            encoder.bind()
+            manifest = _write(p, records, rows, encoder, labels, columns, progress)
+        state.finish(p.release_id, manifest.digest)
+    return _summary(manifest, records, [*labels, *columns], opened.notes)
+
+
+class _Encoding:
+    """The encoder of a release, calibrated at the first use of its key."""
+
+    def __init__(self, config: Config, opened: Opened, key: Key, state: KeyState) -> None:
+        from confide.encoders.base import Calibration, build
+        from confide.training.device import device_of
+
+        self.settings: EncodeSettings = config.encode
+        self._opened, self._state = opened, state
+        self._architecture = self.settings.architecture(opened.shape)
+        binding = state.binding
+        if binding is not None:
+            state.bind(self._architecture, {})  # refuses another architecture
+        precision = "bfloat16" if config.performance.precision == "bfloat16" else "float32"
+        self._encoder = build(
+            self.settings,
+            opened.shape,
+            key,
+            device=device_of(config.performance),
+            precision=precision,
+        )
+        if binding is not None:
+            self._calibration = Calibration.from_json(binding["calibration"])
+        else:
+            self._calibration = self._encoder.calibrate(opened.read(self._sample(key)))
+
+    def _sample(self, key: Key) -> NDArray[np.intp]:
+        """Some of the records that are not held out, the same for the same key and cohort."""
+        rng = np.random.default_rng(int.from_bytes(key.derive("calibration records"), "big"))
+        rows = np.flatnonzero(~self._opened.test)
+        return np.sort(rng.permutation(rows)[:MAX_CALIBRATION])
+
+    def bind(self) -> None:
+        """Store the calibration with the key, or take the one that is stored."""
+        from confide.encoders.base import Calibration
+
+        stored = self._state.bind(self._architecture, self._calibration.to_json())
+        self._encoder.use(Calibration.from_json(stored))
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """What goes into the manifest: an attacker is always assumed to know it."""
+        return {**self._architecture, "shuffle": self.settings.shuffle}
+
+    @property
+    def code_shape(self) -> tuple[int, int]:
+        """(rows, channels) of a code."""
+        return self._encoder.n_patches, self._encoder.width
+
+    def __call__(self, records: NDArray[Any]) -> NDArray[np.float32]:
+        from confide.training.device import tensor_float32
+
+        with tensor_float32(False):
+            return self._encoder(records)
+
+    def read(self, parts: list[NDArray[np.intp]]) -> Iterator[NDArray[Any]]:
+        """Records of each part; the next part is read while one is encoded."""
+        with ThreadPoolExecutor(1) as pool:
+            waiting = [pool.submit(self._opened.read, rows) for rows in parts[:1]]
+            for i in range(len(parts)):
+                if i + 1 < len(parts):
+                    waiting.append(pool.submit(self._opened.read, parts[i + 1]))
+                yield waiting.pop(0).result()
+
+
+def _write(
+    p: Publisher,
+    records: pd.DataFrame,
+    rows: NDArray[np.intp],
+    encoder: _Encoding,
+    labels: tuple[str, ...],
+    columns: tuple[str, ...],
+    progress: Progress,
+) -> Manifest:
+    settings = encoder.settings
+    shard_bytes = SHARD_BYTES
+    if isinstance(settings, NeuraCryptSettings) and settings.norm == "batch":
+        # A batch has to be encoded at once, so it is a shard.
+        size = 4 if settings.dtype == "float32" else 2
+        shard_bytes = settings.batch_size * size * int(np.prod(encoder.code_shape))
+    p.create(
+        records,
+        shape=encoder.code_shape,
+        dtype=settings.dtype,
+        encoder=encoder.architecture,
+        labels=labels,
+        columns=columns,
+        pseudonyms=settings.pseudonyms,
+        shard_bytes=shard_bytes,
+    )
+    pending = list(p.pending())
+    done = len(rows) - sum(part.stop - part.start for _, part in pending)
+    progress(done, len(rows))
+    inputs = encoder.read([rows[part] for _, part in pending])
+    for (shard, part), found in zip(pending, inputs, strict=True):
+        p.write(shard, encoder(found))
+        done += part.stop - part.start
+        progress(done, len(rows))
+    return p.finish()
+
+
+def _asked(config: Config, opened: Opened, key: Key) -> dict[str, Any]:
+    data = config.data.model_dump(mode="json")
+    return {
+        "key_id": key.id,
+        "encode": config.encode.model_dump(mode="json"),
+        "data": {k: v for k, v in data.items() if k not in _NOT_THE_ANSWER},
+        "fingerprint": opened.fingerprint(),
+    }
+
+
+def _order(cohort: Cohort) -> pd.DataFrame:
+    """A random order of the records, by the operating system's generator."""
+    rows = Chance().permutation(cohort.n_records)
+    return pd.DataFrame(
+        {"record": cohort.record[rows], "patient": cohort.patient[rows], "row": rows}
+    )
+
+
+def _named(config: Config, opened: Opened) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of the labels and of the public columns; identifiers must be named twice."""
+    label = getattr(config.data, "label", "label")
+    labels = (label,) if isinstance(label, str) else tuple(label)
+    counts = Counter([*labels, *config.encode.columns])
+    frame = pd.DataFrame() if opened.frame is None else opened.frame
+    for name, count in counts.items():
+        if name not in frame:
+            if name in labels:
+                continue
+            known = ", ".join(map(str, frame.columns)) or "none"
+            raise TableError(
+                f"encode.columns names {name!r}, which the table does not have; its columns are "
+                f"{known}."
+            )
+        reason = may_identify(frame[name], name)
+        if name in opened.reserved:
+            reason = "the configuration uses it to name patients, records or files"
+        if reason and count < 2:
+            raise TableError(
+                f"The column {name!r} would be published, but it may identify patients: {reason}. "
+                "Leave it out of encode.columns, or name it twice to publish it."
+            )
+    columns = tuple(name for name in dict.fromkeys(config.encode.columns) if name not in labels)
+    return labels, columns
+
+
+def _table(
+    opened: Opened, settings: EncodeSettings, labels: tuple[str, ...], columns: tuple[str, ...]
+) -> pd.DataFrame:
+    """Labels, public columns and split of each record, in the order of the cohort."""
+    cohort = opened.cohort
+    table = pd.DataFrame(index=range(cohort.n_records))
+    if cohort.task == "multilabel":
+        for name, values in zip(labels, cohort.label.T, strict=True):
+            table[name] = values
+    else:
+        table[labels[0]] = _classes(cohort)
+    for name in columns:
+        table[name] = opened.frame[name].to_numpy() if opened.frame is not None else None
+    split = np.where(opened.test, "test", "train").astype(object)
+    rest = np.flatnonzero(~opened.test)
+    _, dev = cohort.select(rest).split(settings.dev.fraction, settings.dev.seed)
+    split[rest[dev]] = "dev"
+    table["split"] = split
+    return table
+
+
+def _classes(cohort: Cohort) -> NDArray[Any]:
+    """The class of each record as the table had it: whole numbers, or text."""
+    names = cohort.classes
+    if all(str(int(name)) == name for name in names if name.lstrip("-").isdigit()) and all(
+        name.lstrip("-").isdigit() for name in names
+    ):
+        return np.array([int(name) for name in names])[cohort.label]
+    return np.array(names, dtype=object)[cohort.label]
+
+
+def _pseudonyms(cohort: Cohort, rows: NDArray[np.intp]) -> NDArray[Any]:
+    """P1, P2, ... in the order of the codes, which is random."""
+    number, _ = pd.factorize(cohort.patient_index[rows])
+    return np.array([f"P{i + 1}" for i in number], dtype=object)
+
+
+def _summary(
+    manifest: Manifest, records: pd.DataFrame, published: list[str], notes: tuple[str, ...]
+) -> dict[str, Any]:
+    alone = records.groupby(published, dropna=False).size() if published else pd.Series([0])
+    return {
+        "release_id": manifest.release_id,
+        "key_id": manifest.key_id,
+        "digest": manifest.digest,
+        "encoder": manifest.encoder,
+        "n_records": manifest.n_records,
+        "shape": list(manifest.shape),
+        "dtype": manifest.dtype,
+        "bytes": sum(file.bytes for file in manifest.files.values()),
+        "labels": list(manifest.labels),
+        "columns": list(manifest.columns),
+        "splits": {k: int(v) for k, v in records["split"].value_counts().items()},
+        "alone": int((alone == 1).sum()),
+        "statement": manifest.statement,
+        "notes": list(notes),
+    }
