@@ -123,13 +123,13 @@ class Comparison(Settings):
 
     Parameters
     ----------
-    plain : the configurations that the releases were made from, in the same order: the same network
-        with a trainable encoder in front, on the records themselves
-    linear : releases of the same records by the linear encoder, in the same order
+    records : the configurations that the releases were made from, in the same order
+    arms : "plain", the same network with a trainable encoder in front, on the records themselves;
+        "linear", codes of the linear encoder under keys of their own, which are written nowhere
     """
 
-    plain: Annotated[tuple[Path, ...], BeforeValidator(_listed)] = ()
-    linear: Annotated[tuple[Path, ...], BeforeValidator(_listed)] = ()
+    records: Annotated[tuple[Path, ...], BeforeValidator(_listed)] = ()
+    arms: tuple[Literal["plain", "linear"], ...] = ("plain", "linear")
 
 
 class CodesConfig(Settings):
@@ -142,13 +142,11 @@ class CodesConfig(Settings):
 
     @model_validator(mode="after")
     def _same_sites(self) -> Self:
-        for name in ("plain", "linear"):
-            n = len(getattr(self.compare, name))
-            if n not in (0, len(self.data.path)):
-                raise ValueError(
-                    f"compare.{name} names {n}, expected one for each of the "
-                    f"{len(self.data.path)} releases"
-                )
+        n, wanted = len(self.compare.records), len(self.data.path)
+        if n not in (0, wanted):
+            raise ValueError(
+                f"compare.records names {n}, expected one for each of the {wanted} releases"
+            )
         return self
 
 

@@ -64,6 +64,11 @@ class Areas:
         value = float(self.value[first] - self.value[second])
         return _percentile(value, self.draws[:, first] - self.draws[:, second])
 
+    def combination(self, weights: Floats) -> Interval | None:
+        """Weighted sum of the areas, weights (n_scores,), with its 95 % percentile interval."""
+        _check.shape(self.value.shape, weights=weights)
+        return _percentile(float(weights @ self.value), self.draws @ weights)
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Resampled:

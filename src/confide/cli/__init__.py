@@ -1,7 +1,7 @@
 """The command line: parse, build settings, call, show.  No logic lives here.
 
-Exit codes: 0 finished, whatever was found; 1 a guard tripped or a release is damaged; 2 bad usage or
-bad input.
+Exit codes: 0 finished, whatever was found; 1 a guard tripped or a release is damaged; 2 bad usage
+or bad input.
 """
 
 from __future__ import annotations

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import math
-from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from confide import _check
 from confide.encoders.base import Calibration, Encoder, Floats
-from confide.encoders.key import Key
-from confide.encoders.settings import NeuraCryptSettings, Shape
-from confide.models.patch_encoder import patches
+from confide.encoders.layer import Layer, Moments, activated
+from confide.encoders.settings import NeuraCryptSettings
+from confide.errors import ArgumentError
 
-EPSILON = 1e-5  # of torch.nn.BatchNorm2d
+BLOCK = 2**22
+"""Numbers in one activation on the CPU (16 MiB): near the size of its caches."""
 
-MAX_CALIBRATION_ROWS = 2**15
-"""Patches that calibrate the hidden layers, at most; more records give fewer patches each."""
+CALIBRATION = 2**26
+"""Numbers in one activation at calibration (256 MiB), at most: more records give fewer patches."""
 
 
 class NeuraCrypt(Encoder):
@@ -33,121 +30,131 @@ class NeuraCrypt(Encoder):
     initialises them; all come from the key.  See :class:`Encoder`.
 
     With norm "frozen" each hidden layer is normalised by statistics that are fixed at calibration,
-    so a code is a function of its record and the layer is one matrix product.  With norm "batch" it
-    is normalised by the batch, as in the authors' code: the code of a record then changes with the
-    records beside it.
+    so that a code is a function of its record and the normalisation a part of the weights.
+
+    With norm "batch" it is normalised by the batch, as in the authors' code: the code of a record
+    then changes with the records beside it.  A call makes batches as even as can be of at most
+    `settings.batch_size` records; a record alone is normalised by its own patches.
     """
 
     settings: NeuraCryptSettings
 
-    def __init__(self, settings: NeuraCryptSettings, shape: Shape, key: Key, **where: Any) -> None:
-        super().__init__(settings, shape, key, **where)
-        width, depth = self.width, settings.private_depth
-        n_inputs = shape[0] * settings.patch ** (len(shape) - 1)
-        self._layers = [_Layer.of(self, key, "patch", n_inputs)]
-        self._layers += [_Layer.of(self, key, f"hidden.{i}", width) for i in range(depth)]
-        self._mixer = _Layer.of(self, key, "mixer", width)
-        self._position: Tensor | None = None
-        if settings.position:
-            self._position = self._tensor(key.normal("position", (self.n_patches, width)))
-        self._folded: list[_Layer] = []
-        self._calibration_seed = int.from_bytes(key.derive("calibration rows"))
-
-    def use(self, calibration: Calibration) -> None:
-        """See :meth:`Encoder.use`."""
+    def _prepare(self, calibration: Calibration) -> None:
+        wanted = self.settings.private_depth if self.settings.norm == "frozen" else 0
+        if len(calibration.norms) != wanted:
+            raise ArgumentError(
+                f"The calibration has statistics of {len(calibration.norms)} hidden layers, this "
+                f"encoder needs {wanted}; calibrate it with records."
+            )
         for norm in calibration.norms:
             _check.shape((2, self.width), norms=norm)
-        super().use(calibration)
-        hidden = self._layers[1:]
-        # A normalisation by fixed numbers is part of the product before it.
-        self._folded = [
-            layer.scaled(torch.from_numpy(norm).to(self.device))
-            for layer, norm in zip(hidden, calibration.norms, strict=False)
-        ]
+        self._hidden = []
+        for i in range(self.settings.private_depth):
+            layer = self._derived(f"hidden.{i}")
+            if calibration.norms:
+                layer = layer.normalised(torch.from_numpy(calibration.norms[i]))
+            self._hidden.append(layer.on(self.device, self._dtype))
+        self._first = self._derived("patch").on(self.device, self._dtype)
+        self._mixer = self._derived("mixer").on(self.device, self._dtype)
+        self._position: Tensor | None = None
+        if self.settings.position:
+            position = self._key.normal("position", (self.n_patches, self.width))
+            self._position = torch.from_numpy(position).to(self.device, self._dtype)
 
-    def _encode(self, x: Tensor) -> Tensor:
-        n = len(x)
-        h = self._layers[0](patches(x, self.settings.patch).flatten(0, 1)).relu_()
+    def _derived(self, name: str) -> Layer:
+        n_inputs = self.n_inputs if name == "patch" else self.width
+        return Layer.derived(self._key, name, self.width, n_inputs)
+
+    def _encode(self, rows: Tensor, order: Tensor | None) -> Tensor:
+        n = len(rows)
+        codes = rows.new_empty(n * self.n_patches, self.width)
+        if order is not None:
+            order = order.view(-1)
+        parts = self._parts(n * self.n_patches, self.n_patches)
         if self.settings.norm == "batch":
-            for layer in self._layers[1:]:
-                h = _normalised(layer(h)).relu_()
+            self._encode_batch(rows.flatten(0, 1), order, codes, parts)
         else:
-            if len(self._folded) != self.settings.private_depth:
-                raise self._uncalibrated()
-            for layer in self._folded:
-                h = layer(h).relu_()
-        h = h.view(n, self.n_patches, self.width)
-        if self._position is not None:
-            h += self._position
-        return self._mixer(h.relu_())
+            self._encode_frozen(rows.flatten(0, 1), order, codes, parts)
+        return codes.view(n, self.n_patches, self.width)
 
-    def _norms(self, records: NDArray[Any]) -> tuple[Floats, ...]:
-        if self.settings.norm == "batch":
-            return ()
-        rows = self._sampled(records)
-        parts = [slice(a, b) for a, b in pairwise([*range(0, len(rows), 4096), len(rows)])]
-        h = torch.empty(len(rows), self.width, device=self.device, dtype=self._dtype)
+    def _encode_frozen(
+        self, rows: Tensor, order: Tensor | None, codes: Tensor, parts: list[slice]
+    ) -> None:
+        # Two buffers in turn, so that no layer waits for fresh memory.
+        room = codes.new_empty(2, parts[0].stop, self.width)
         for part in parts:
-            h[part] = self._layers[0](rows[part]).relu_()
-        norms = []
-        for layer in self._layers[1:]:
-            for part in parts:
-                h[part] = layer(h[part])
-            norm = torch.stack([h.float().mean(dim=0), h.float().var(dim=0, correction=0)])
-            norms.append(norm.cpu().numpy())
-            for part in parts:
-                h[part] = _scale(h[part], norm).relu_()
+            h, spare = room[:, : part.stop - part.start]
+            self._first(rows[part], out=h).relu_()
+            for layer in self._hidden:
+                layer(h, out=spare).relu_()
+                h, spare = spare, h
+            self._placed(h, order, part, spare)
+            self._mixer(h.relu_(), out=codes[part])
+
+    def _encode_batch(
+        self, rows: Tensor, order: Tensor | None, codes: Tensor, parts: list[slice]
+    ) -> None:
+        room = codes.new_empty(2, parts[0].stop, self.width)
+        for part in parts:
+            self._first(rows[part], out=codes[part])
+        norm = None
+        for layer in self._hidden:
+            norm = _through(layer, codes, norm, parts)
+        for part in parts:
+            h, spare = room[:, : part.stop - part.start]
+            activated(codes[part], norm, out=h)
+            self._placed(h, order, part, spare)
+            self._mixer(h.relu_(), out=codes[part])
+
+    def _placed(self, h: Tensor, order: Tensor | None, part: slice, spare: Tensor) -> None:
+        """Add to each row of h, in place, the embedding of its position."""
+        if self._position is None:
+            return
+        if order is None:
+            h.view(-1, *self._position.shape).add_(self._position)
+        else:
+            h.add_(torch.index_select(self._position, 0, order[part], out=spare))
+
+    def _batch_size(self) -> int:
+        return self.settings.batch_size if self.settings.norm == "batch" else super()._batch_size()
+
+    def _parts(self, n_rows: int, multiple: int) -> list[slice]:
+        """Rows that go through a layer together: all on a GPU, some on the CPU; longest first."""
+        step = n_rows
+        if self.device.type == "cpu":
+            step = min(n_rows, multiple * max(1, BLOCK // (multiple * self.width)))
+        return [slice(i, min(i + step, n_rows)) for i in range(0, n_rows, step)]
+
+    def _norms(self, records: NDArray[Any], standard: tuple[Tensor, Tensor]) -> tuple[Floats, ...]:
+        if self.settings.norm == "batch" or not self.settings.private_depth:
+            return ()
+        n = len(records)
+        each = max(1, min(self.n_patches, CALIBRATION // self.width // n))
+        h = torch.empty(n * each, self.width, device=self.device)
+        first = self._derived("patch").on(self.device, torch.float32)
+        of = torch.arange(each, device=self.device) * self.n_patches // each
+        for i in range(n):
+            # Spread evenly over the positions, from another one in each record.
+            rows = self._rows(records[i : i + 1], standard)[0]
+            first(rows[(of + i) % self.n_patches], out=h[i * each : (i + 1) * each])
+        norm, norms = None, []
+        for i in range(self.settings.private_depth):
+            layer = self._derived(f"hidden.{i}").on(self.device, torch.float32)
+            norm = _through(layer, h, norm, self._parts(len(h), 1))
+            norms.append(norm.float().cpu().numpy())
         return tuple(norms)
 
-    def _sampled(self, records: NDArray[Any]) -> Tensor:
-        """(n_rows, n_inputs) random patches, as many of each record."""
-        rng = np.random.default_rng(self._calibration_seed)
-        each = max(1, min(self.n_patches, MAX_CALIBRATION_ROWS // len(records)))
-        rows = []
-        for i in range(len(records)):
-            chosen = np.sort(rng.permutation(self.n_patches)[:each])
-            one = patches(self.standardised(records[i : i + 1]), self.settings.patch)
-            rows.append(one[0, torch.from_numpy(chosen).to(self.device)])
-        return torch.cat(rows)
 
-    def _uncalibrated(self) -> Exception:
-        from confide.errors import ArgumentError
+def _through(layer: Layer, h: Tensor, norm: Tensor | None, parts: list[slice]) -> Tensor:
+    """Put h (n_rows, C) through its normalisation, ReLU and a layer, in place and part by part.
 
-        return ArgumentError(
-            f"The calibration has {len(self._folded)} hidden layers, the encoder "
-            f"{self.settings.private_depth}; calibrate it with records."
-        )
-
-
-class _Layer:
-    """A row-wise linear layer; weight (n_outputs, n_inputs), bias (n_outputs,)."""
-
-    def __init__(self, weight: Tensor, bias: Tensor) -> None:
-        self.weight, self.bias = weight, bias
-
-    @classmethod
-    def of(cls, encoder: NeuraCrypt, key: Key, name: str, n_inputs: int) -> _Layer:
-        bound = 1 / math.sqrt(n_inputs)
-        weight = key.uniform(f"{name}.weight", (encoder.width, n_inputs), bound)
-        bias = key.uniform(f"{name}.bias", (encoder.width,), bound)
-        return cls(encoder._tensor(weight), encoder._tensor(bias))
-
-    def scaled(self, norm: Tensor) -> _Layer:
-        """The layer followed by a normalisation with fixed (2, width) mean and variance."""
-        factor = (norm[1].double() + EPSILON).rsqrt()
-        weight = self.weight.double() * factor[:, None]
-        bias = (self.bias.double() - norm[0].double()) * factor
-        return _Layer(weight.to(self.weight.dtype), bias.to(self.bias.dtype))
-
-    def __call__(self, h: Tensor) -> Tensor:
-        return functional.linear(h, self.weight, self.bias)
-
-
-def _normalised(h: Tensor) -> Tensor:
-    """By the mean and (biased) variance of all rows of the batch."""
-    wide = h.float()
-    return _scale(h, torch.stack([wide.mean(dim=0), wide.var(dim=0, correction=0)]))
-
-
-def _scale(h: Tensor, norm: Tensor) -> Tensor:
-    return ((h - norm[0].to(h.dtype)) * (norm[1] + EPSILON).rsqrt().to(h.dtype)).to(h.dtype)
+    Returns the mean and variance of what comes out, (2, C), with which it is to be normalised.
+    """
+    found = Moments()
+    room = h.new_empty(parts[0].stop, h.shape[1])
+    wide = room if h.dtype == torch.float32 else torch.empty_like(room, dtype=torch.float32)
+    for part in parts:
+        size = part.stop - part.start
+        layer(activated(h[part], norm, out=room[:size]), out=h[part])
+        found.add(h[part], spare=wide[:size])
+    return found.of_all()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +43,12 @@ def render(
     drawn = {name: plot for name, plot in plots.items() if plot is not None}
     # Only figures need scripts; without one the page carries none.
     scripts = [_plotly(), _file("draw.js")] if drawn else []
-    page = _environment().get_template("report.html.j2")
-    return page.render(
-        policy=_policy(scripts),
-        style=Markup(_file("style.css")),  # noqa: S704 - our own file
-        scripts=[Markup(script) for script in scripts],  # noqa: S704 - our own and plotly's file
+    return page(
+        "report.html.j2",
+        title=title,
+        method=method,
+        scripts=scripts,
         data=Markup(figures.to_json(drawn)),  # noqa: S704 - escaped by to_json
-        title=numbers.name(title),
         summary=result.summary,
         patients=view.part(result.summary, "patients"),
         verdict=wording.verdict(result.summary),
@@ -68,7 +68,33 @@ def render(
         utility=view.utility_overall(result.summary),
         utility_by_group=view.utility_by_group(result),
         epsilon=view.epsilon_table(result.summary),
-        method=view.method_rows(method),
+    )
+
+
+def page(
+    template: str,
+    *,
+    title: str,
+    method: Mapping[str, Any],
+    scripts: Sequence[str] = (),
+    **parts: Any,
+) -> str:
+    """Write one of our templates with what every page has: a policy, a style, a title, a method.
+
+    `parts` are the names that the template asks for beside these.  They are escaped, and may come
+    from anywhere; `scripts` are not, and must be files of ours or of a library.
+    """
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            policy=_policy(scripts),
+            style=Markup(_file("style.css")),  # noqa: S704 - our own file
+            scripts=[Markup(script) for script in scripts],  # noqa: S704 - see above
+            title=numbers.name(title),
+            method=view.method_rows(method),
+            **parts,
+        )
     )
 
 
@@ -104,7 +130,7 @@ def _plotly() -> str:
     return script
 
 
-def _policy(scripts: list[str]) -> str:
+def _policy(scripts: Sequence[str]) -> str:
     """Allow the page's own scripts by their hash, inline styles, and nothing else."""
     hashes = [
         f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"

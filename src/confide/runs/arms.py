@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from confide.config import CodesConfig, load
+from confide.encoders.key import Key
 from confide.encoders.publish import TRUTH
 from confide.encoders.release import Release
+from confide.encoders.settings import LinearSettings
 from confide.errors import MismatchError, MissingFileError, ReleaseError
 from confide.stores import read_table
 
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
     from confide.training.inputs import Inputs
 
+_AT_ONCE = 256
 _IN_MEMORY = 4 * 2**30
 """Bytes of codes or records of one arm that are held in memory; more is read batch by batch."""
 
@@ -34,8 +38,9 @@ class Sites:
     ----------
     names : of the sites
     releases : one a site
-    records : the tables of the releases below each other, with `site` (its number) and `patient`
-        (a number, or -1 where the release does not tell)
+    records : the tables of the releases below each other, with `patient` (a number, that of the
+        record where the release does not tell)
+    site : (n_records,) number of each record's site
     truths : one a site, the owners of the codes where RELEASE.private is at hand, else None
     units : "patients", or "records" where the patients are not known
     """
@@ -43,6 +48,7 @@ class Sites:
     names: tuple[str, ...]
     releases: tuple[Release, ...]
     records: pd.DataFrame
+    site: NDArray[np.intp]
     truths: tuple[pd.DataFrame | None, ...]
     units: str
 
@@ -65,7 +71,7 @@ class Sites:
                     "with the same settings."
                 )
         truths = tuple(_truth(path) for path in paths)
-        tables = [release.records.assign(site=i) for i, release in enumerate(releases)]
+        tables = [release.records for release in releases]
         owners = [_owners(t, truth) for t, truth in zip(tables, truths, strict=True)]
         known = all(owner is not None for owner in owners)
         records = pd.concat(tables, ignore_index=True)
@@ -76,6 +82,7 @@ class Sites:
             names=names,
             releases=releases,
             records=records,
+            site=np.repeat(np.arange(len(tables)), [len(table) for table in tables]),
             truths=truths,
             units="patients" if known else "records",
         )
@@ -109,115 +116,166 @@ def arms_of(config: CodesConfig, folder: Path, sites: Sites, device: torch.devic
 
     Raises
     ------
-    MissingFileError : RELEASE.private is not beside a release, so nothing tells which records of
-        another arm are the same
-    MismatchError : the records of another arm are not those of the releases
+    MissingFileError : RELEASE.private is not beside a release, so nothing tells which code is of
+        which record
+    MismatchError : the records of a comparison are not those of the releases
     """
-    arms = []
-    if config.compare.plain:
-        arms.append(_plain(config, folder, sites, device))
-    if config.compare.linear:
-        paths = [folder / path for path in config.compare.linear]
-        other = Sites.read(sites.names, paths)
-        order = [_matched(sites, other, i) for i in range(len(paths))]
-        arms.append(_coded("linear", config, other, order, device))
-    order = [np.arange(release.n_records) for release in sites.releases]
-    return [*arms, _coded("codes", config, sites, order, device)]
-
-
-def _coded(
-    name: str,
-    config: CodesConfig,
-    sites: Sites,
-    order: list[NDArray[np.intp]],
-    device: torch.device,
-) -> Arm:
     from confide.models import build_code_classifier
 
-    shape = sites.releases[0].shape
-    encoder = sites.releases[0].manifest.encoder
+    release = sites.releases[0]
+    encoder = release.manifest.encoder
     # Rows of a linear code say nothing of their place, but may still stand in it.
     position = encoder.get("name") == "linear" and encoder.get("shuffle") is False
 
     def build(n_outputs: int) -> nn.Module:
-        return build_code_classifier(config.train.model, shape, n_outputs, position=position)
+        return build_code_classifier(
+            config.train.model, release.shape, n_outputs, position=position
+        )
 
-    reading = _Reading(sites, order)
-    return Arm(
-        name=name,
+    codes = Arm(
+        name="codes",
         encoder=str(encoder.get("name")),
-        inputs=reading.inputs(shape, device),
+        inputs=_Codes(sites).inputs(device),
         build=build,
     )
+    if not config.compare.records:
+        return [codes]
+    plain = _Plain.read(config, folder, sites)
+    makers = {"plain": plain.arm, "linear": plain.linear}
+    return [*(makers[name](device) for name in config.compare.arms), codes]
 
 
-class _Reading:
+class _Codes:
     """Codes of several releases as one array."""
 
-    def __init__(self, sites: Sites, order: list[NDArray[np.intp]]) -> None:
-        self._releases = sites.releases
-        self._first = np.cumsum([0, *map(len, order)])
-        self._row = np.concatenate(order)
+    def __init__(self, sites: Sites) -> None:
+        self._releases, self._first = sites.releases, sites.offsets
 
     def __call__(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
         site = np.searchsorted(self._first, rows, side="right") - 1
         out = np.empty((len(rows), *self._releases[0].shape), dtype=np.float32)
         for i in np.unique(site):
             here = site == i
-            out[here] = self._releases[i].codes(self._row[rows[here]])
+            out[here] = self._releases[i].codes(rows[here] - self._first[i])
         return out
 
-    def inputs(self, shape: tuple[int, int], device: torch.device) -> Inputs:
+    def inputs(self, device: torch.device) -> Inputs:
+        """The codes in memory where they fit, else read batch by batch."""
         from confide.training.inputs import ArrayInputs, StreamInputs
 
-        n = len(self._row)
+        n, shape = int(self._first[-1]), self._releases[0].shape
         half = self._releases[0].dtype == "float16"
         dtype = np.dtype(np.float16 if half else np.float32)
         if n * int(np.prod(shape)) * dtype.itemsize > _IN_MEMORY:
             return StreamInputs(self, n, shape, device)
         array = np.empty((n, *shape), dtype=dtype)
-        for start in range(0, n, 256):
-            rows = np.arange(start, min(start + 256, n))
+        for start in range(0, n, _AT_ONCE):
+            rows = np.arange(start, min(start + _AT_ONCE, n))
             array[rows] = self(rows)
         return ArrayInputs(array, device)
 
 
-def _plain(config: CodesConfig, folder: Path, sites: Sites, device: torch.device) -> Arm:
-    from confide.models import build_plain_classifier
-    from confide.training.inputs import ArrayInputs
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Plain:
+    """The records themselves, in the order of the codes."""
 
-    parts = []
-    for i, path in enumerate(config.compare.plain):
-        settings, place = load(folder / path)
-        opened = settings.data.open(place)
-        truth = _needed(sites, i)
-        rows = truth["row"].to_numpy()
-        same = rows.max(initial=-1) < opened.cohort.n_records and np.array_equal(
-            opened.cohort.record[rows].astype(str), truth["record"].to_numpy().astype(str)
-        )
-        if not same:
-            raise MismatchError(
-                f"The records of {folder / path} are not those of the release of site "
-                f"{sites.names[i]!r}; name the configuration that the release was made from."
+    config: CodesConfig
+    sites: Sites
+    x: NDArray[Any]
+    mean: NDArray[np.float32]
+    scale: NDArray[np.float32]
+
+    @classmethod
+    def read(cls, config: CodesConfig, folder: Path, sites: Sites) -> _Plain:
+        parts = []
+        for i, path in enumerate(config.compare.records):
+            settings, place = load(folder / path)
+            opened = settings.data.open(place)
+            truth = _needed(sites, i)
+            rows = truth["row"].to_numpy()
+            same = rows.max(initial=-1) < opened.cohort.n_records and np.array_equal(
+                opened.cohort.record[rows].astype(str), truth["record"].to_numpy().astype(str)
             )
-        parts.append(opened.read(rows))
-    x = np.concatenate(parts)
-    encoder = sites.releases[0].manifest.encoder
-    train = (sites.records["split"] == "train").to_numpy()
-    mean, scale = _statistics(x, np.flatnonzero(train))
+            if not same:
+                raise MismatchError(
+                    f"The records of {folder / path} are not those of the release of site "
+                    f"{sites.names[i]!r}; name the configuration that the release was made from."
+                )
+            parts.append(opened.read(rows))
+        x = np.concatenate(parts)
+        train = np.flatnonzero(sites.records["split"] == "train")
+        mean, scale = _statistics(x, train)
+        return cls(config=config, sites=sites, x=x, mean=mean, scale=scale)
 
-    def build(n_outputs: int) -> nn.Module:
-        return build_plain_classifier(
-            config.train.model,
-            x.shape[1:],
-            n_outputs,
-            patch=encoder["patch"],
-            width=encoder["width"],
-            private_depth=encoder.get("private_depth", 0),
-        )
+    @property
+    def encoder(self) -> dict[str, Any]:
+        """The architecture of the releases' encoder."""
+        return self.sites.releases[0].manifest.encoder
 
-    inputs = ArrayInputs(x, device, mean=mean, scale=scale)
-    return Arm(name="plain", encoder=None, inputs=inputs, build=build)
+    def inputs(self, device: torch.device) -> Inputs:
+        """The standardised records."""
+        from confide.training.inputs import ArrayInputs
+
+        return ArrayInputs(self.x, device, mean=self.mean, scale=self.scale)
+
+    def arm(self, device: torch.device) -> Arm:
+        """The same network with a trainable encoder in front."""
+        from confide.models import build_plain_classifier
+
+        def build(n_outputs: int) -> nn.Module:
+            return build_plain_classifier(
+                self.config.train.model,
+                self.x.shape[1:],
+                n_outputs,
+                patch=self.encoder["patch"],
+                width=self.encoder["width"],
+                private_depth=self.encoder.get("private_depth", 0),
+            )
+
+        return Arm(name="plain", encoder=None, inputs=self.inputs(device), build=build)
+
+    def linear(self, device: torch.device) -> Arm:
+        """Codes of the linear encoder, made batch by batch and written nowhere."""
+        from torch import float32
+
+        from confide.encoders.layer import Layer
+        from confide.models import build_code_classifier
+        from confide.models.patch_encoder import patches
+        from confide.training.inputs import MappedInputs
+
+        settings = LinearSettings(patch=self.encoder["patch"], width=self.encoder["width"])
+        shape = self.x.shape[1:]
+        n_inputs = shape[0] * settings.patch ** (len(shape) - 1)
+        layers = [
+            Layer.derived(self._key(i), "patch", settings.width, n_inputs).on(device, float32)
+            for i in range(len(self.sites.names))
+        ]
+        offsets = self.sites.offsets
+
+        def encode(rows: NDArray[np.intp], x: torch.Tensor) -> torch.Tensor:
+            site = np.searchsorted(offsets, rows, side="right") - 1
+            out = x.new_empty(len(x), *code_shape)
+            for i in np.unique(site):
+                here = np.flatnonzero(site == i)
+                rows_here = patches(x[here], settings.patch).flatten(0, 1)
+                codes = x.new_empty(len(rows_here), settings.width)
+                out[here] = layers[i](rows_here, out=codes).view(-1, *code_shape)
+            return out
+
+        code_shape = (settings.n_patches(shape), settings.width)
+
+        def build(n_outputs: int) -> nn.Module:
+            model = self.config.train.model
+            return build_code_classifier(model, code_shape, n_outputs, position=True)
+
+        inputs = MappedInputs(self.inputs(device), encode, code_shape)
+        return Arm(name="linear", encoder="linear", inputs=inputs, build=build)
+
+    def _key(self, site: int) -> Key:
+        # These codes never leave the process, so that a secret is not needed but the same result
+        # after a resume is.
+        text = f"linear codes for comparison, seed {self.config.train.seed}, site {site}"
+        return Key(hashlib.sha256(text.encode()).digest())
 
 
 def _statistics(
@@ -260,17 +318,3 @@ def _needed(sites: Sites, i: int) -> pd.DataFrame:
             "`compare`."
         )
     return truth
-
-
-def _matched(sites: Sites, other: Sites, i: int) -> NDArray[np.intp]:
-    """Codes of another release in the order of the records of the first."""
-    wanted, found = _needed(sites, i), _needed(other, i)
-    ids = [truth["record"].astype(str) for truth in (wanted, found)]
-    place = pd.Series(np.arange(len(found)), index=ids[1])
-    rows = place.reindex(ids[0]).to_numpy()
-    if np.isnan(rows).any() or len(wanted) != len(found):
-        raise MismatchError(
-            f"The two releases of site {sites.names[i]!r} are not of the same records "
-            f"({len(wanted):,} and {len(found):,}); encode both from the same configuration."
-        )
-    return rows.astype(np.intp)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,10 @@ from confide.config import CodesConfig
 from confide.encoders.manifest import STATEMENT
 from confide.errors import TableError
 from confide.runs.arms import Arm, Sites, arms_of
-from confide.runs.compared import N_RESAMPLES, Scores, compare
+from confide.runs.compared import ALL_SITES, N_RESAMPLES, Scores, compare
 from confide.runs.fits import FitFolder
 from confide.runs.models import Progress, silent
 from confide.stores import write_bytes, write_json, write_table
-
-ALL_SITES, OWN_SITE = "all sites", "own site"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -77,17 +76,14 @@ def train_on_codes(
         arms = arms_of(config, folder, sites, device_of(config.performance))
         plan = [(task, arm, who) for task in tasks for arm in arms for who in _models(sites)]
         scores = {task.name: Scores(sites, task.label, task.known) for task in tasks}
+        total = len(plan) * config.train.epochs
         for i, (task, arm, who) in enumerate(plan):
-            n_epochs = config.train.epochs
-            found = fits.fit(
-                _slug(task, arm, who, sites),
-                lambda done, i=i, task=task, arm=arm, who=who: _train(  # type: ignore[misc]
-                    config, sites, task, arm, who, lambda e, _: done(i * n_epochs + e)
-                ),
-                lambda done: progress(done, len(plan) * n_epochs),
-            )
+            done = i * config.train.epochs
+            epoch = partial(_epoch, progress, done, total)
+            train = partial(_train, config, sites, task, arm, who, epoch)
+            found = fits.fit(_name(task, arm, who, sites), train)
             scores[task.name].add(arm.name, who, found.logits, found.best_epoch)
-            progress((i + 1) * n_epochs, len(plan) * n_epochs)
+            progress(done + config.train.epochs, total)
         parts = {task.name: compare(scores[task.name], groups, task.name) for task in tasks}
         table = pd.concat([part.table for part in parts.values()], ignore_index=True)
         summary = _summary(config, sites, tasks, arms, parts)
@@ -131,12 +127,12 @@ def task_of(sites: Sites, name: str, *, several: bool) -> Task:
 def _check_sides(sites: Sites, task: Task) -> None:
     for i, site in enumerate(sites.names):
         for split in ("train", "dev", "test"):
-            rows = (sites.records["site"] == i) & (sites.records["split"] == split) & task.known
-            n_values = len(np.unique(task.label[rows.to_numpy()]))
+            rows = rows_of(sites, task, split, i)
+            n_values = len(np.unique(task.label[rows]))
             if n_values < 2:
                 raise TableError(
                     f"Label {task.name!r} has {n_values} of its two values in the {split} records "
-                    f"of site {site!r} ({int(rows.sum())} records); choose another label, or "
+                    f"of site {site!r} ({len(rows)} records); choose another label, or "
                     "encode with other shares or seeds for `test` and `dev`."
                 )
 
@@ -150,10 +146,11 @@ def _models(sites: Sites) -> list[int | None]:
 def _train(
     config: CodesConfig, sites: Sites, task: Task, arm: Arm, who: int | None, progress: Progress
 ) -> tuple[dict[str, Any], int, NDArray[np.float32]]:
-    """(weights, best epoch, logits of all test records that the model is for)."""
+    """(weights, best epoch, logits of the test records of all sites)."""
     from confide.training.codes import fit, predict
 
-    rows = {split: rows_of(sites, task, split, who) for split in ("train", "dev", "test")}
+    rows = {split: rows_of(sites, task, split, who) for split in ("train", "dev")}
+    test = rows_of(sites, task, "test", None)
     network = arm.build(1)
     fitted = fit(
         network,
@@ -165,7 +162,7 @@ def _train(
         config.performance,
         progress=progress,
     )
-    logits = predict(network, arm.inputs, rows["test"], config.performance)
+    logits = predict(network, arm.inputs, test, config.performance)
     return fitted.weights, fitted.best_epoch, logits[:, 0]
 
 
@@ -173,11 +170,15 @@ def rows_of(sites: Sites, task: Task, split: str, who: int | None) -> NDArray[np
     """Records of a split with a known label, of one site or of all."""
     chosen = (sites.records["split"] == split).to_numpy() & task.known
     if who is not None:
-        chosen &= (sites.records["site"] == who).to_numpy()
+        chosen &= sites.site == who
     return np.flatnonzero(chosen)
 
 
-def _slug(task: Task, arm: Arm, who: int | None, sites: Sites) -> dict[str, str]:
+def _epoch(progress: Progress, done: int, total: int, epoch: int, _: int) -> None:
+    progress(done + epoch, total)
+
+
+def _name(task: Task, arm: Arm, who: int | None, sites: Sites) -> dict[str, str]:
     model = ALL_SITES if who is None else sites.names[who]
     return {"label": task.name, "arm": arm.name, "model": model}
 
@@ -222,7 +223,7 @@ def _summary(
 
 
 def _site(sites: Sites, i: int) -> dict[str, Any]:
-    records = sites.records[sites.records["site"] == i]
+    records = sites.records[sites.site == i]
     counts = records["split"].value_counts()
     return {
         "site": sites.names[i],

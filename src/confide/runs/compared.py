@@ -20,6 +20,7 @@ _SEED = 20210604
 _NO_GAP = dict.fromkeys(("value", "low", "high"))
 
 ALL_SITES, OWN_SITE, ONE_SITE, MEAN = "all sites", "own site", "one site", "mean over sites"
+MODEL_OF = "model of {}"
 
 
 @dataclass(eq=False)
@@ -37,7 +38,7 @@ class Scores:
     label: NDArray[np.int64]
     known: NDArray[np.bool_]
     rows: NDArray[np.intp] = field(init=False)
-    values: dict[tuple[str, str], NDArray[np.float64]] = field(default_factory=dict)
+    values: dict[tuple[str, str], NDArray[np.float32]] = field(default_factory=dict)
     epochs: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -45,13 +46,18 @@ class Scores:
         self.rows = np.flatnonzero(test & self.known)
 
     def add(self, arm: str, who: int | None, logits: NDArray[np.float32], best_epoch: int) -> None:
-        """Take the logits of a model: of all test records, or (`who`) of those of one site."""
-        of_site = self.sites.records["site"].to_numpy()[self.rows]
-        model = ALL_SITES if who is None else self.own
-        scores = self.values.setdefault((arm, model), np.zeros(len(self.rows)))
-        scores[of_site == who if who is not None else slice(None)] = logits
-        name = ALL_SITES if who is None else self.sites.names[who]
+        """Take the logits of all test records: by the model of all sites, or (`who`) of one."""
+        names = self.sites.names
+        name = ALL_SITES if who is None else names[who]
         self.epochs.setdefault(arm, {})[name] = best_epoch
+        if who is None:
+            self.values[arm, ALL_SITES] = logits
+            return
+        if len(names) > 1:
+            self.values[arm, MODEL_OF.format(name)] = logits
+        here = self.sites.site[self.rows] == who
+        scores = self.values.setdefault((arm, self.own), np.zeros(len(self.rows), np.float32))
+        scores[here] = logits[here]
 
     @property
     def own(self) -> str:
@@ -107,7 +113,7 @@ class _Part:
     def of(cls, scores: Scores, chosen: NDArray[np.bool_]) -> _Part:
         rows = scores.rows[chosen]
         patient = pd.factorize(scores.sites.records["patient"].to_numpy()[rows])[0]
-        site = pd.factorize(scores.sites.records["site"].to_numpy()[rows], sort=True)[0]
+        site = pd.factorize(scores.sites.site[rows], sort=True)[0]
         stratum = np.zeros(patient.max() + 1, dtype=np.intp)
         stratum[patient] = site
         positive = scores.label[rows] == 1
@@ -171,7 +177,7 @@ def _by_group(
     for value in sorted(set(of_test)):
         part = _Part.of(scores, of_test == value)
         for i, (arm, model) in enumerate(scores.values):
-            if model == OWN_SITE:
+            if model not in (ALL_SITES, ONE_SITE):
                 continue
             tested_on = ALL_SITES if several else ONE_SITE
             rows.append(part.row(arm, model, tested_on, part.areas, i, group=(name, value)))
@@ -186,23 +192,35 @@ def _summary(
     arms: dict[str, Any] = {}
     for arm in dict.fromkeys(arm for arm, _ in models):
         own = place[arm, scores.own]
-        everyone = place.get((arm, ALL_SITES))
-        arms[arm] = {
-            "all_sites": _area(whole.areas.interval(everyone)) if everyone is not None else None,
-            "mean_over_sites": _area(areas.interval(everyone)) if everyone is not None else None,
-            "own_site": _area(areas.interval(own)),
-            "gain": _gap(areas.difference(everyone, own)) if everyone is not None else None,
-            "best_epoch": scores.epochs[arm],
-        }
-    best = ALL_SITES if several else ONE_SITE
-    differences: list[dict[str, Any]] = [
+        found: dict[str, Any] = dict.fromkeys(
+            ("all_sites", "mean_over_sites", "gain", "one_for_all", "gain_for_all")
+        )
+        if several:
+            everyone = place[arm, ALL_SITES]
+            # The mean of the sites' models, each tested on the records of all sites.
+            each = np.zeros(len(models))
+            each[[place[arm, MODEL_OF.format(site)] for site in scores.sites.names]] = 1
+            each /= each.sum()
+            joint = np.eye(len(models))[everyone]
+            found |= {
+                "all_sites": _area(whole.areas.interval(everyone)),
+                "mean_over_sites": _area(areas.interval(everyone)),
+                "gain": _gap(areas.difference(everyone, own)),
+                "one_for_all": _area(areas.combination(each)),
+                "gain_for_all": _gap(areas.combination(joint - each)),
+            }
+        found |= {"own_site": _area(areas.interval(own)), "best_epoch": scores.epochs[arm]}
+        arms[arm] = found
+    differences = [
         {
             "arm": "codes",
             "against": arm,
-            **(_gap(areas.difference(place["codes", best], place[arm, best])) or _NO_GAP),
+            "model": model,
+            **(_gap(areas.difference(place["codes", model], place[arm, model])) or _NO_GAP),
         }
         for arm in arms
         if arm != "codes"
+        for model in ((ALL_SITES, OWN_SITE) if several else (ONE_SITE,))
     ]
     return {"arms": arms, "differences": differences}
 

@@ -18,8 +18,9 @@ from confide.datasets import Opened
 from confide.datasets.features import may_identify
 from confide.encoders.derive import Chance
 from confide.encoders.key import Key
-from confide.encoders.manifest import Manifest
+from confide.encoders.manifest import RESERVED, Manifest
 from confide.encoders.publish import Publisher
+from confide.encoders.published import render_records
 from confide.encoders.settings import EncodeSettings, NeuraCryptSettings
 from confide.encoders.shards import SHARD_BYTES
 from confide.encoders.state import KeyState
@@ -66,14 +67,15 @@ def encode(
     FolderError, MismatchError : the folder cannot be used, or was begun with something else
     """
     settings = config.encode
+    # All that can be refused is refused before anything is written, and what is quick comes first.
+    key = unlock(key_path)
+    state = KeyState.of(key_path, key.id)
+    if not (reuse_key or Publisher.begun(out)):
+        state.refuse_reuse()
     opened = config.data.open(folder)
     settings.n_patches(opened.shape)
     labels, columns = _named(config, opened)
     table = _table(opened, settings, labels, columns)
-    key = unlock(key_path)
-    state = KeyState.of(key_path, key.id)
-    if not (reuse_key or Publisher.begun(out)):
-        state.refuse_reuse()  # before anything is written
     encoder = _Encoding(config, opened, key, state)
     with Publisher.open(out, _asked(config, opened, key), lambda: _order(opened.cohort)) as p:
         state.register(p.release_id, out.resolve(), force=reuse_key)
@@ -140,6 +142,17 @@ class _Encoding:
         """(rows, channels) of a code."""
         return self._encoder.n_patches, self._encoder.width
 
+    @property
+    def code_bytes(self) -> int:
+        """Of a stored code."""
+        size = 4 if self.settings.dtype == "float32" else 2
+        return size * int(np.prod(self.code_shape))
+
+    @property
+    def record_bytes(self) -> int:
+        """Of a record in memory, at most."""
+        return 4 * int(np.prod(self._opened.shape))
+
     def __call__(self, records: NDArray[Any]) -> NDArray[np.float32]:
         from confide.training.device import tensor_float32
 
@@ -166,11 +179,11 @@ def _write(
     progress: Progress,
 ) -> Manifest:
     settings = encoder.settings
-    shard_bytes = SHARD_BYTES
+    # Records of a shard are in memory at once too.
+    shard_bytes = min(SHARD_BYTES, SHARD_BYTES * encoder.code_bytes // encoder.record_bytes)
     if isinstance(settings, NeuraCryptSettings) and settings.norm == "batch":
         # A batch has to be encoded at once, so it is a shard.
-        size = 4 if settings.dtype == "float32" else 2
-        shard_bytes = settings.batch_size * size * int(np.prod(encoder.code_shape))
+        shard_bytes = settings.batch_size * encoder.code_bytes
     p.create(
         records,
         shape=encoder.code_shape,
@@ -198,7 +211,7 @@ def _asked(config: Config, opened: Opened, key: Key) -> dict[str, Any]:
         "key_id": key.id,
         "encode": config.encode.model_dump(mode="json"),
         "data": {k: v for k, v in data.items() if k not in _NOT_THE_ANSWER},
-        "fingerprint": opened.fingerprint(),
+        "fingerprint of the data": opened.fingerprint(),
     }
 
 
@@ -229,9 +242,14 @@ def _named(config: Config, opened: Opened) -> tuple[tuple[str, ...], tuple[str, 
         if name in opened.reserved:
             reason = "the configuration uses it to name patients, records or files"
         if reason and count < 2:
+            remedy = (
+                "Choose another label, or name it under encode.columns too"
+                if name in labels
+                else "Leave it out of encode.columns, or name it twice"
+            )
             raise TableError(
                 f"The column {name!r} would be published, but it may identify patients: {reason}. "
-                "Leave it out of encode.columns, or name it twice to publish it."
+                f"{remedy} to publish it."
             )
     columns = tuple(name for name in dict.fromkeys(config.encode.columns) if name not in labels)
     return labels, columns
@@ -240,8 +258,19 @@ def _named(config: Config, opened: Opened) -> tuple[tuple[str, ...], tuple[str, 
 def _table(
     opened: Opened, settings: EncodeSettings, labels: tuple[str, ...], columns: tuple[str, ...]
 ) -> pd.DataFrame:
-    """Labels, public columns and split of each record, in the order of the cohort."""
+    """Labels, public columns and split of each record, in the order of the cohort.
+
+    Raises
+    ------
+    TableError : the table of a release cannot hold them; names the column
+    """
     cohort = opened.cohort
+    for name in (*labels, *columns):
+        if name in RESERVED:
+            raise TableError(
+                f"The table of a release has a column {name!r} of its own; rename the label or "
+                "public column of that name."
+            )
     table = pd.DataFrame(index=range(cohort.n_records))
     if cohort.task == "multilabel":
         for name, values in zip(labels, cohort.label.T, strict=True):
@@ -255,6 +284,7 @@ def _table(
     _, dev = cohort.select(rest).split(settings.dev.fraction, settings.dev.seed)
     split[rest[dev]] = "dev"
     table["split"] = split
+    render_records(table.assign(code=np.arange(len(table))), ("code", *table.columns))
     return table
 
 

@@ -80,19 +80,14 @@ class FitFolder:
         finally:
             os.umask(before)
 
-    def fit(
-        self,
-        name: dict[str, str],
-        train: Callable[[Callable[[int], None]], Trained],
-        progress: Callable[[int], None],
-    ) -> Fit:
+    def fit(self, name: dict[str, str], train: Callable[[], Trained]) -> Fit:
         """The classifier of that name, trained unless it is there."""
         stem = self._path / "models" / slug(name)
         # The logits come last: with them the classifier is finished.
         if not stem.with_suffix(".json").is_file():
             from confide.training.codes import to_bytes
 
-            weights, best_epoch, logits = train(progress)
+            weights, best_epoch, logits = train()
             with disk_errors(self._path):
                 stem.parent.mkdir(exist_ok=True)
             write_bytes(stem.with_suffix(".safetensors"), to_bytes(weights))

@@ -170,3 +170,29 @@ class StreamInputs(Inputs):
     def _moved(self, values: NDArray[np.float32]) -> Tensor:
         shareable = values.flags.writeable and values.flags.c_contiguous
         return torch.from_numpy(values if shareable else values.copy(order="C")).to(self.device)
+
+
+class MappedInputs(Inputs):
+    """Records that are made of others, batch by batch.
+
+    Parameters
+    ----------
+    inner : the others
+    change : (row numbers, their batch) -> (len(rows), *shape) float32 on the same device
+    shape : of one record after it
+    """
+
+    def __init__(
+        self, inner: Inputs, change: Callable[[Rows, Tensor], Tensor], shape: tuple[int, ...]
+    ) -> None:
+        self._inner, self._change = inner, change
+        self.shape, self.device = tuple(shape), inner.device
+
+    def __len__(self) -> int:
+        """Number of records."""
+        return len(self._inner)
+
+    @torch.no_grad()
+    def batch(self, rows: Rows) -> Tensor:
+        """See :meth:`Inputs.batch`."""
+        return self._change(rows, self._inner.batch(rows))

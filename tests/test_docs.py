@@ -1,0 +1,137 @@
+"""The docs say what is: links lead somewhere, commands parse, code runs, defaults are right."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+
+from confide.config import CodesConfig, load_as, parse, parse_as
+from confide.encoders.key import Key, unlock
+from confide.encoders.settings import LinearSettings, NeuraCryptSettings
+from confide.runs.encode import encode
+
+ROOT = Path(__file__).parents[1]
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+ENCODING = (ROOT / "docs" / "encoding.md").read_text(encoding="utf-8")
+
+
+def blocks(text, language):
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+
+
+def commands():
+    for path in DOCS:
+        for block in blocks(path.read_text(encoding="utf-8"), "sh"):
+            for line in block.splitlines():
+                if line.startswith("confide "):
+                    yield pytest.param(line.split("  #")[0], id=f"{path.name}: {line[:60]}")
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda p: p.name)
+def test_links_lead_somewhere(path):
+    for target in re.findall(r"\]\(([^)#]+)", path.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (path.parent / target).is_file(), target
+
+
+def test_every_page_is_in_the_navigation():
+    nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
+    assert sorted(name for entry in nav for name in entry.values()) == [p.name for p in DOCS]
+
+
+@pytest.mark.parametrize("line", list(commands()))
+def test_command_exists_with_its_options(line):
+    from confide.cli import app
+
+    command, words = typer.main.get_command(app), shlex.split(line)[1:]
+    while hasattr(command, "commands"):
+        command = command.commands[words.pop(0)]
+    command.make_context(line, words)  # raises where an option or an argument does not fit
+    for word in words:
+        if word.startswith("examples/"):
+            assert (ROOT / word).is_file(), word
+
+
+def test_defaults_of_an_encoding():
+    given = yaml.safe_load(blocks(ENCODING, "yaml")[0])["encode"]
+    defaults = NeuraCryptSettings().model_dump(mode="json")
+    assert given == {**given, **defaults}
+    assert given.keys() == defaults.keys()
+    config = parse({"data": {"name": "phantom"}, "encode": given})
+    assert config.encode == NeuraCryptSettings()
+
+
+def test_what_the_docs_say_of_the_linear_encoder():
+    """Fields marked as neuracrypt's are those that it does not have, and it keeps the order."""
+    lines = blocks(ENCODING, "yaml")[0].splitlines()
+    only = {line.split(":")[0].strip() for line in lines if "(neuracrypt only)" in line}
+    assert only == NeuraCryptSettings.model_fields.keys() - LinearSettings.model_fields.keys()
+    assert LinearSettings().shuffle is False
+
+
+def test_defaults_of_a_training(tmp_path):
+    block = blocks(ENCODING, "yaml")[1]
+    given = yaml.safe_load(block)
+    (tmp_path / "train.yaml").write_text(block)
+    config, _ = load_as(CodesConfig, tmp_path / "train.yaml")
+    least = parse_as(CodesConfig, {"data": {"name": "release", "path": "a", "label": "label"}})
+    assert config.train == least.train
+    assert config.compare == least.compare
+    assert config.performance == least.performance
+    shown = {name: given[name].keys() for name in ("train", "compare", "data")}
+    assert shown == {name: getattr(config, name).model_dump().keys() for name in shown}
+    for name in ("model", "optimizer", "schedule"):
+        assert given["train"][name].keys() == getattr(config.train, name).model_dump().keys()
+    assert config.data.groups == least.data.groups
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory):
+    """A folder with a key and a release, named as in the docs."""
+    folder = tmp_path_factory.mktemp("docs")
+    Key.new().save(folder / "a.key")
+    data = {"name": "phantom", "n_patients": 60, "size": [32, 32], "seed": 1}
+    config = parse({"data": data, "encode": {"patch": 8, "width": 16, "pseudonyms": True}})
+    encode(config, folder, folder / "a.key", folder / "codes" / "a", unlock=unlock)
+    return folder
+
+
+def test_python_examples_run(released, monkeypatch, capsys):
+    monkeypatch.chdir(released)
+    found = blocks(ENCODING, "python")
+    assert len(found) == 3
+    for block in found:
+        exec(compile(block, "encoding.md", "exec"), {})  # noqa: S102
+    assert "NeuraCrypt" in capsys.readouterr().out
+
+
+def test_folders_hold_what_the_design_lists(released):
+    design = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    listed = dict(re.findall(r"^\| `([\w./]+)` \|.*\| (yes|never) \|$", design, flags=re.MULTILINE))
+    here = {
+        path.relative_to(released).as_posix()
+        for path in released.rglob("*")
+        if path.is_file() and "codes.zarr" not in path.parts and path.name != ".lock"
+    }
+    names = {
+        name.replace("FILE", "a.key").replace("RELEASE", "codes/a"): leaves
+        for name, leaves in listed.items()
+    }
+    assert (released / "codes" / "a" / "codes.zarr").is_dir()
+    assert here == names.keys() - {"codes/a/codes.zarr"}
+    inside = {name for name in here if name.startswith("codes/a/")}
+    assert {name for name, leaves in names.items() if leaves == "yes"} == inside | {
+        "codes/a/codes.zarr"
+    }
+
+
+@pytest.mark.parametrize("path", [*DOCS, ROOT / "README.md"], ids=lambda p: p.name)
+def test_no_code_is_called_what_it_is_not(path):
+    """Such words stand only where they are denied, or name a parameter, a file or a paper."""
+    text = path.read_text(encoding="utf-8")
+    allowed = r"private_depth|\.private|private depth|[Nn]o code is[^.;]*|taken for anonymous"
+    rest = re.sub(allowed, "", text)
+    assert not re.search(r"\b(private|anonym\w*|secure)\b", rest, flags=re.IGNORECASE)
