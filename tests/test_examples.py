@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from confide.config import load
+from confide.config import CodesConfig, load, load_as
 
 ROOT = Path(__file__).parents[1]
-EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
+TRAININGS = sorted((ROOT / "examples").glob("*_train.yaml"))
+EXAMPLES = sorted(set((ROOT / "examples").glob("*.yaml")) - set(TRAININGS))
 DATA = Path(os.environ.get("CONFIDE_DATA", ROOT.parent / "shared" / "data"))
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -45,9 +46,21 @@ def test_example_loads(path, monkeypatch):
     needs = getattr(config.data, "path", None)
     if needs is not None and not Path(needs).exists():
         pytest.skip(f"{needs} is not here")
-    data = config.data.load(folder)
-    assert data.test.any()
-    assert data.cohort.groups.shape[1] >= 1
+    opened = config.data.open(folder)
+    assert opened.test.any()
+    assert opened.cohort.groups.shape[1] >= 1
+    if "encode" in config.model_fields_set:
+        assert config.encode.n_patches(opened.shape) >= 64
+
+
+@pytest.mark.parametrize("path", TRAININGS, ids=lambda p: p.name)
+def test_training_is_valid(path, monkeypatch):
+    monkeypatch.setenv("CONFIDE_DATA", str(DATA))
+    config, folder = load_as(CodesConfig, path)
+    for other in config.compare.records:
+        encoded, _ = load(folder / other)
+        assert "encode" in encoded.model_fields_set
+        assert set(config.data.groups) <= set(encoded.encode.columns)
 
 
 def test_readme_has_the_two_commands():
@@ -62,7 +75,28 @@ def test_make_target_exists(line):
     assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE)
 
 
-@pytest.mark.parametrize("line", [c for c in COMMANDS if c.startswith("confide ")])
+ENCODING = [c for c in COMMANDS if c.split()[1] in ("key", "encode")]
+AUDITS = [c for c in COMMANDS if c.startswith("confide ") and c not in ENCODING]
+
+
+def test_readme_encodes_and_trains(tmp_path):
+    """The README's commands on codes run as written, one after the other, on smaller data."""
+    (tmp_path / "examples").mkdir()
+    for path in (ROOT / "examples").glob("phantom_*.yaml"):
+        text = path.read_text(encoding="utf-8")
+        smaller = {"n_patients": 60, "width": 32, "epochs": 2}
+        for key, value in smaller.items():
+            text = re.sub(rf"{key}: \d+", f"{key}: {value}", text)
+        (tmp_path / "examples" / path.name).write_text(text)
+    assert len(ENCODING) >= 8
+    for line in ENCODING:
+        done = run(shlex.split(line)[1:], tmp_path)
+        assert done.returncode == 0, (line, done.stderr)
+    assert (tmp_path / "runs" / "codes" / "report.html").stat().st_size > 10_000
+    assert "opacity against clear" in done.stdout
+
+
+@pytest.mark.parametrize("line", AUDITS)
 def test_readme_command_runs(line, tmp_path, predictions):
     """Every command of the README runs as written, in a folder that holds what it names."""
     words = shlex.split(line)[1:]

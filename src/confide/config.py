@@ -29,6 +29,7 @@ from confide.training.codes_settings import CodeTrainSettings
 from confide.training.settings import Performance, TrainSettings, named
 
 _LARGEST_CONFIG = 1_000_000
+_MORE_THAN_ONE = ("all sites", "mean over sites", "own site", "one site")  # words of the results
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -110,6 +111,9 @@ class Releases(Settings):
                 f"{len(self.path)} releases need as many different names under `site`, got "
                 f"{', '.join(sites)}"
             )
+        for name in sites:
+            if name in _MORE_THAN_ONE:
+                raise ValueError(f"{name!r} names more than one site; choose another name")
         return self
 
     @property

@@ -130,3 +130,19 @@ IMAGES = {
     "size": [16, 16],
     "test": {"fraction": 0.4},
 }
+
+
+def certain(monkeypatch, seed=0):
+    """Make keys and orders the same in every run."""
+    rng = np.random.default_rng(seed)
+    monkeypatch.setattr("os.urandom", rng.bytes)
+
+
+SITES = ("a", "b", "c")
+
+
+def study(folder, **settings):
+    """Three sites with phantoms of their own, each under its own key."""
+    for number, site in enumerate(SITES):
+        make(folder, site, PHANTOM | {"n_patients": 40, "seed": number}, **settings)
+    return {"path": list(SITES), "label": "label"}

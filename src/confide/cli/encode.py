@@ -14,7 +14,7 @@ app = typer.Typer(
     help="Encode records with a secret random network, and train on the codes.\n\n"
     "The codes are compatible with NeuraCrypt; how much they give away is what the attack suite "
     "measures.",
-    epilog="Example: confide encode run examples/phantom_codes.yaml --key site.key --out codes",
+    epilog="Example: confide encode run examples/phantom_site_a.yaml --key a.key --out codes/a",
     no_args_is_help=True,
 )
 
@@ -23,7 +23,7 @@ KeyPath = Annotated[Path, typer.Option("--key", help="The key file; see: confide
 
 
 @app.command(
-    epilog="Example: confide encode run examples/phantom_codes.yaml --key site.key --out codes"
+    epilog="Example: confide encode run examples/phantom_site_a.yaml --key a.key --out codes/a"
 )
 def run(
     config: ConfigPath,
@@ -70,12 +70,13 @@ def run(
             console.print(part, markup=False)
 
 
-@app.command(epilog="Example: confide encode verify codes")
+@app.command(epilog="Example: confide encode verify codes/a")
 def verify(
     release: Annotated[Path, typer.Argument(metavar="RELEASE", help="A release.")],
     json: Json = False,
 ) -> None:
     """Read every byte of a release again; exit code 1 if any was altered or is missing."""
+    from confide.encoders.release import Release
     from confide.encoders.release import verify as find_damage
 
     with show.progress("Verifying") as progress:
@@ -86,7 +87,8 @@ def verify(
     else:
         for one in damage:
             typer.echo(f"{one.what}: {one.file!r}")
-        typer.echo(f"{len(damage)} files are damaged." if damage else "Every byte is as written.")
+        digest = "" if damage else f" Digest: {Release.read(release).manifest.digest}"
+        typer.echo(f"{len(damage)} files are damaged." if damage else f"Intact.{digest}")
     if damage:
         raise typer.Exit(1)
 
@@ -123,7 +125,7 @@ def train(
 
 
 @app.command(
-    epilog="Example: confide encode predict runs/codes new.yaml --key site.key --out new.csv"
+    epilog="Example: confide encode predict runs/codes new.yaml --key a.key --out new.csv"
 )
 def predict(
     trained: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a training.")],

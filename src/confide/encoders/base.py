@@ -32,9 +32,6 @@ Floats = NDArray[np.float32]
 NUMBERS_AT_ONCE = 2**25
 """Numbers in the codes that are made at once (128 MiB in float32)."""
 
-MAX_CALIBRATION = 512
-"""Records that an encoder is calibrated with, at most; more change hardly anything."""
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Calibration:
@@ -92,9 +89,10 @@ class Encoder(ABC):
     settings : its settings
     shape : of one record, (channels, height, width) or (leads, samples)
     key : the secret that all weights are derived from
-    device : where codes are computed; they are the same everywhere, to float32 rounding
+    device : where codes are computed; they are the same everywhere to float32 rounding, which grows
+        with the depth: 1e-6 of a code at 4 hidden layers, 1e-3 at 44
     precision : "float32", or "bfloat16" for faster products that change codes by about half a
-        percent
+        percent at 4 hidden layers
 
     Attributes
     ----------
@@ -125,7 +123,9 @@ class Encoder(ABC):
         self.calibration: Calibration | None = None
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.settings.architecture(self.shape)})"
+        architecture = self.settings.architecture(self.shape)
+        values = [f"{name}={value!r}" for name, value in architecture.items() if name != "name"]
+        return f"{type(self).__name__}({', '.join(values)})"
 
     def __reduce__(self) -> NoReturn:
         raise KeyFileError(
@@ -234,7 +234,7 @@ class Encoder(ABC):
         if not self.settings.shuffle:
             return self._encode(rows, None)
         # A row of a code comes from one patch and its position, so that the patches can be put in
-        # order in place of the rows, which are longer.
+        # order in its place: no second copy of the codes is made.
         order = random_orders(len(rows), self.n_patches, chance, self.device)
         return self._encode(reordered(rows, order), order)
 

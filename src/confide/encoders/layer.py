@@ -76,9 +76,8 @@ class Moments:
     def of_all(self) -> Tensor:
         """(2, n) float64."""
         n_rows = sum(n for n, _, _ in self._parts)
-        mean, variance = torch.zeros((2, *self._parts[0][1].shape), dtype=torch.float64).to(
-            self._parts[0][1].device
-        )
+        mean = torch.zeros_like(self._parts[0][1])
+        variance = torch.zeros_like(mean)
         for n, part, _ in self._parts:
             mean += part * (n / n_rows)
         for n, part, spread in self._parts:
