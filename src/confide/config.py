@@ -105,6 +105,11 @@ class Releases(Settings):
 
     @model_validator(mode="after")
     def _one_name_each(self) -> Self:
+        for key in ("path", "label", "groups"):
+            given = getattr(self, key)
+            twice = [name for i, name in enumerate(given) if name in given[:i]]
+            if twice:
+                raise ValueError(f"`{key}` names {str(twice[0])!r} twice; name it once")
         sites = self.site or tuple(path.name for path in self.path)
         if len(sites) != len(self.path) or len(set(sites)) < len(sites):
             raise ValueError(
@@ -272,6 +277,7 @@ _EXPECTED = {
     "int_from_float": "a whole number",
     "float_type": "a number",
     "float_parsing": "a number",
+    "too_short": "at least one",
 }
 """What to say where pydantic's own words are about Python."""
 

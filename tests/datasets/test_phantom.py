@@ -1,7 +1,9 @@
 """Made-up chest images."""
 
 import numpy as np
+import pandas as pd
 import pytest
+from pydantic import ValidationError
 from scipy.stats import kstest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -36,6 +38,92 @@ def test_the_same_on_every_machine():
     known = "8f90bea4e455900dbf06d9d4fb933a92bfa5bb1164225e8a7081edcd80e6acea"
     assert source.load().fingerprint() == known
     assert source.model_copy(update={"seed": 6}).load().fingerprint() != known
+
+
+@pytest.mark.parametrize(
+    ("settings", "known"),
+    [
+        (
+            {"n_patients": 30, "size": (16, 16)},
+            "40683e41e3e61ea7f24587ed4483bb130ee661b329a4a9b3d9de0e72e44b37fa",
+        ),
+        (
+            {
+                **{"n_patients": 25, "max_views": 2, "size": (12, 20)},
+                **{"rare": 0.3, "hard": 0.4, "seed": 9},
+            },
+            "f718a1bcbbb4169f626ae11dd064c91770e821d9692e0b62156da3a220c1a696",
+        ),
+        (
+            {"n_patients": 10, "size": (64, 64), "hard": 0, "seed": 3},
+            "0276405b340b44c493c0f75fc344b770d09b921af94fbf1f0a553341a00b380f",
+        ),
+    ],
+    ids=str,
+)
+def test_as_before_there_were_opacity_and_mislabelled(settings, known):
+    # Written down with the version that had neither.
+    assert Phantom(**settings).load().fingerprint() == known
+    assert Phantom(**settings, opacity=0.5, mislabelled=0).load().fingerprint() == known
+
+
+def test_an_opacity_as_dense_as_asked():
+    found = {
+        share: Phantom(n_patients=60, size=(24, 24), hard=0.2, opacity=share).load()
+        for share in (0.0, 0.25, 1.0)
+    }
+    none, faint, dense = (data.inputs.astype(int) for data in found.values())
+    labels = [data.cohort.label for data in found.values()]
+    assert np.array_equal(labels[0], labels[1])
+    assert np.array_equal(labels[0], labels[2])
+    hard = (found[0.0].cohort.groups["planted"] == "hard").to_numpy()
+    opaque = (labels[0] == 1) ^ hard
+    assert 0 < opaque.sum() < len(opaque)
+    assert np.array_equal(none[~opaque], faint[~opaque])
+    assert np.array_equal(none[~opaque], dense[~opaque])
+    # Brighter everywhere or the same, at its place by the share of white times the exposure.
+    for darker, brighter in ((none, faint), (faint, dense)):
+        assert (brighter[opaque] >= darker[opaque]).all()
+    added = (faint - none)[opaque].reshape(opaque.sum(), -1).max(axis=1)
+    assert 0.15 * 255 < np.median(added) < 0.35 * 255
+    assert (dense - none)[opaque].reshape(opaque.sum(), -1).max(axis=1).min() > 80
+
+
+def test_mislabelled_patients_have_the_other_label_and_nothing_else():
+    settings = {"n_patients": 200, "size": (8, 8), "hard": 0.1, "seed": 4}
+    right, wrong = (Phantom(**settings, mislabelled=m).load() for m in (0, 0.3))
+    assert np.array_equal(right.inputs, wrong.inputs)
+    assert np.array_equal(right.test, wrong.test)
+    pd.testing.assert_frame_equal(right.cohort.groups, wrong.cohort.groups)
+    changed = right.cohort.label != wrong.cohort.label
+    # All records of a patient, or none; none of the hard ones.
+    assert len(set(zip(right.cohort.patient, changed, strict=True))) == 200
+    assert len(set(right.cohort.patient[changed])) == round(0.3 * 180)
+    assert not changed[(right.cohort.groups["planted"] == "hard").to_numpy()].any()
+    # Of both labels, and another seed mislabels others.
+    assert 0.3 < right.cohort.label[changed].mean() < 0.7
+    every = Phantom(**settings, mislabelled=1).load().cohort.label
+    typical = (right.cohort.groups["planted"] == "typical").to_numpy()
+    assert np.array_equal(every[typical], 1 - right.cohort.label[typical])
+    assert np.array_equal(every[~typical], right.cohort.label[~typical])
+
+
+def test_half_of_the_labels_wrong_leaves_nothing_to_learn():
+    data = Phantom(
+        n_patients=1500, max_views=1, size=(12, 12), hard=0, opacity=1.0, mislabelled=0.5
+    ).load()
+    right = Phantom(n_patients=1500, max_views=1, size=(12, 12), hard=0, opacity=1.0).load()
+    agree = data.cohort.label == right.cohort.label
+    assert agree.mean() == 0.5
+    for side in (data.test, ~data.test):
+        assert abs(agree[side].mean() - 0.5) < 0.1
+
+
+@pytest.mark.parametrize("name", ["opacity", "mislabelled"])
+@pytest.mark.parametrize("value", [-0.1, 1.1, "much"])
+def test_shares_are_shares(name, value):
+    with pytest.raises(ValidationError, match=name):
+        Phantom(**{name: value})
 
 
 def test_the_number_of_images_at_once_does_not_matter(monkeypatch):

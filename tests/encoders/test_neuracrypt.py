@@ -110,14 +110,15 @@ def test_codes_are_those_of_the_authors_layers(shape, depth):
     x = (x - x.mean(dim=axes, keepdim=True)) / x.std(dim=axes, keepdim=True, correction=0)
     of = (KEY, shape, 8, 64, depth)
     expected = authors_network(*of, torch.float64)(x)
-    # Rounding grows from layer to layer, there as here.
-    rounding = np.abs(authors_network(*of, torch.float32)(x) - expected).max()
-    tolerance = 1e-5 if depth < 44 else 3 * rounding
-    assert tolerance < 0.03
     for norm in ("frozen", "batch"):
         settings = {"patch": 8, "width": 64, "private_depth": depth, "norm": norm}
-        found = calibrated(shape, records, **settings)(records)
-        assert np.abs(found - expected).max() < tolerance
+        error = calibrated(shape, records, **settings)(records) - expected
+        if depth < 44:
+            assert np.abs(error).max() < 1e-5
+        else:
+            # Rounding grows from layer to layer: torch's own layers in float32 are as far off, by
+            # up to .01 in single numbers, depending on the number of threads.
+            assert np.sqrt(np.mean(error**2) / np.var(expected)) < 1e-2
 
 
 def test_parts_do_not_change_codes(monkeypatch):

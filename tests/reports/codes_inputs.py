@@ -14,6 +14,8 @@ STATEMENT = (
     "what the attack suite measures."
 )
 
+NOT_OF_ONE_SITE = ("all_sites", "mean_over_sites", "gain", "one_for_all", "gain_for_all")
+
 
 def _auc(center: float, n_patients: int) -> dict[str, float]:
     half = 0.4 / np.sqrt(n_patients)
@@ -55,15 +57,24 @@ def make(
                     "mean_over_sites": add(top - 0.011, n_all, **one, tested_on="mean over sites"),
                     "own_site": add(top - 0.034, n_all, **own, tested_on="mean over sites"),
                     "gain": {"value": 0.023, "low": 0.004 - 0.01 * j, "high": 0.041},
+                    "one_for_all": _auc(0.62 - 0.01 * j, n_all),
+                    "gain_for_all": {"value": 0.239 - 0.002 * j, "low": 0.21, "high": 0.26},
                 }
                 for k, (site, n) in enumerate(sites.items()):
                     add(top - 0.01 * k, n, **one, tested_on=site)
                     add(top - 0.03 - 0.02 * k, n, **own, tested_on=site)
+                    of = {**where, "model": f"model of {site}"}
+                    add(0.53 + 0.001 * k, n_all, **of, tested_on="all sites")
+                    add(0.62 + 0.001 * k, n_all, **of, tested_on="mean over sites")
+                    for m, (other, n_other) in enumerate(sites.items()):
+                        reads = other == site or encoders[arm] is None
+                        read = top - 0.03 - 0.02 * k if reads else 0.5 + 0.01 * (k - m)
+                        add(read, n_other, **of, tested_on=other)
                 models = ["all sites", *sites]
             else:
                 one = {**where, "model": "one site"}
                 area = add(top, n_all, **one, tested_on=next(iter(sites)))
-                measured[arm] = dict.fromkeys(("all_sites", "mean_over_sites", "gain"))
+                measured[arm] = dict.fromkeys(NOT_OF_ONE_SITE)
                 measured[arm]["own_site"] = area
                 models = list(sites)
             for group, values in groups.items():
@@ -72,13 +83,17 @@ def make(
                     add(top - 0.02 * k, n, **one, tested_on=tested, group=group, value=value)
             measured[arm]["encoder"] = encoders[arm]
             measured[arm]["best_epoch"] = {model: 7 + j + k for k, model in enumerate(models)}
+        others = [arm for arm in arms if arm != "codes"] if "codes" in arms else []
+        compared = [("all sites", 0.0), ("own site", -0.1)] if len(sites) > 1 else [("one site", 0)]
         found[label] = {
             "positive": label,
             "negative": "clear",
             "arms": measured,
             "differences": [
-                {"arm": arm, "against": arms[0], "value": -0.012 * j, "low": -0.03, "high": high}
-                for j, (arm, high) in enumerate(zip(arms[1:], (0.004, -0.003), strict=False), 1)
+                {**pair, "model": model, "value": value - 0.012 * j, "low": -0.03, "high": high}
+                for j, (arm, high) in enumerate(zip(others, (0.004, -0.003), strict=False), 1)
+                for pair in [{"arm": "codes", "against": arm}]
+                for model, value in compared
             ],
         }
     whole: dict[str, Any] = {

@@ -98,6 +98,16 @@ def test_on_a_phone_an_auc_is_seen_without_scrolling(report):
     assert right <= 375
 
 
+def test_on_a_phone_the_main_tables_are_seen_without_scrolling(report):
+    report.set_viewport_size({"width": 375, "height": 900})
+    wide = report.evaluate(
+        """() => [...document.querySelectorAll('.scroll:has(.stacked)')]
+            .filter(part => part.scrollWidth > part.clientWidth).map(part => part.ariaLabel)"""
+    )
+    assert report.locator(".stacked").count() == 8
+    assert wide == []
+
+
 def test_marks_stand_where_their_figures_say(report):
     report.set_viewport_size({"width": 1440, "height": 900})
     axis = report.locator("th.mark").first.evaluate(
@@ -112,7 +122,7 @@ def test_marks_stand_where_their_figures_say(report):
                 return [parseFloat(r.querySelector('td.num').textContent), (b.left + b.right) / 2];
             })"""
     )
-    assert len(rows) == 9
+    assert len(rows) == 12
     for auc, place in rows:
         assert place == pytest.approx(left + (auc - low) / (high - low) * (right - left), abs=1.5)
 

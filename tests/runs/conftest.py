@@ -1,7 +1,10 @@
+"""Tables of predictions; loaded before torch, so that its threads wait politely."""
+
 import numpy as np
 import pandas as pd
 import pytest
 
+import confide.training  # noqa: F401
 from confide import masks
 
 

@@ -367,6 +367,11 @@ def test_releases_that_cannot_be_used_together(done, tmp_path):
             train(folder, "out2", data={"path": ["a", name], "label": "label"})
     with pytest.raises(MissingFileError, match=r"There is no release at .*nothing"):
         train(folder, "out2", data={"path": ["a", "nothing"], "label": "label"})
+    for twice in ({"path": ["a", "a"]}, {"label": ["x", "x"]}, {"groups": ["x", "x"]}):
+        with pytest.raises(ConfigError, match=f"`{next(iter(twice))}` names '[ax]' twice"):
+            train(folder, "out2", data={"path": ["a", "b"], "label": "x"} | twice)
+    with pytest.raises(ConfigError, match=r"data\.label = \[\]: expected at least one\.$"):
+        train(folder, "out2", data={"path": ["a", "b"], "label": []})
     with pytest.raises(ConfigError, match="'all sites' names more than one site; choose another"):
         train(folder, "out2", data={"path": ["a", "b"], "site": ["all sites", "b"], "label": "x"})
     with pytest.raises(ConfigError, match="need as many different names under `site`, got a, a"):
@@ -389,6 +394,16 @@ def test_comparisons_with_other_records_are_refused(done, tmp_path):
     write(tmp_path, "a", data=PHANTOM)
     with pytest.raises(MissingFileError, match=r"RELEASE\.private beside the release of site 'a'"):
         train(tmp_path, "out3", data=data, compare={"records": ["a.yaml"] * 3})
+
+
+def test_the_folder_beside_a_release_is_its_own(done, tmp_path):
+    folder, _, _, _ = done
+    (tmp_path / "a").symlink_to(folder / "a")
+    (tmp_path / "a.private").symlink_to(folder / "b.private")
+    with pytest.raises(
+        MismatchError, match=r"a\.private is not that of the release .*a, which has"
+    ):
+        train(tmp_path, "out", data={"path": "a", "label": "label"})
 
 
 def test_one_key_for_two_sites_is_said(tmp_path):

@@ -88,7 +88,8 @@ def verify(
         for one in damage:
             typer.echo(f"{one.what}: {one.file!r}")
         digest = "" if damage else f" Digest: {Release.read(release).manifest.digest}"
-        typer.echo(f"{len(damage)} files are damaged." if damage else f"Intact.{digest}")
+        files = "1 file is" if len(damage) == 1 else f"{len(damage)} files are"
+        typer.echo(f"{files} damaged." if damage else f"Intact.{digest}")
     if damage:
         raise typer.Exit(1)
 
@@ -124,9 +125,7 @@ def train(
         console.print(f"Report: {out / 'report.html'}", soft_wrap=True, markup=False)
 
 
-@app.command(
-    epilog="Example: confide encode predict runs/codes new.yaml --key a.key --out new.csv"
-)
+@app.command(epilog="Example: confide encode predict runs/codes new.yaml --key a.key --out new.csv")
 def predict(
     trained: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a training.")],
     config: ConfigPath,

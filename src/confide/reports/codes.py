@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from confide.reports import codes_view, html, numbers
+from confide.reports.codes_tables import OTHER_KEYS
 from confide.reports.view import SMALL_CELL, WITHHELD, part
 
 _ENCODERS = {
@@ -38,15 +39,15 @@ def render_codes(
 
     Parameters
     ----------
-    table : one row for each measured AUC: `label`, `arm`, `model` ("all sites", "own site" or "one
-        site"), `tested_on` ("all sites", "mean over sites" or a site), `group` and `value` (empty
-        over all records), `auc`, `low`, `high` (NaN where not estimable), `n_records`,
-        `n_patients` (NaN where unknown), `n_positive`
+    table : one row for each measured AUC: `label`, `arm`, `model` ("all sites", "own site" and
+        "model of SITE"; with one site "one site"), `tested_on` ("all sites", "mean over sites" or
+        a site), `group` and `value` (empty over all records), `auc`, `low`, `high` (NaN where not
+        estimable), `n_records`, `n_patients` (NaN where unknown), `n_positive`
     summary : "labels" (of each its "arms" and their "differences"), "sites", "units" (what was
         resampled: "patients" or "records"), "n_resamples", "statement" and "warnings".  The
         "encoder" of an arm is None where it was trained on the records themselves.  Gains (means
-        over sites: the one model less the own-site models) and differences are written as they
-        are given
+        over sites: the model of all sites less the models of one site, each tested at its own
+        site or at all sites) and differences are written as they are given
     title : heading of the page
     method : facts on how the figures were made, shown as a table; a nested dict becomes dotted
         names
@@ -65,6 +66,7 @@ def render_codes(
         warnings=warnings(summary),
         arms=arms(summary),
         labels=view.labels,
+        places=view.sites,
         forest=view.axis,
         sites=_sites(summary),
         n_records=_total(summary, "n_records"),
@@ -74,6 +76,7 @@ def render_codes(
         n_resamples=numbers.count(summary.get("n_resamples")),
         most_values=codes_view.MOST_VALUES,
         auc_words=AUC,
+        other_keys=OTHER_KEYS,
         references=REFERENCES,
     )
 

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from confide.config import CodesConfig, load
 from confide.encoders.key import Key
+from confide.encoders.progress import FILE as PROGRESS
 from confide.encoders.publish import TRUTH
 from confide.encoders.release import Release
 from confide.encoders.settings import LinearSettings
 from confide.errors import MismatchError, MissingFileError, ReleaseError
-from confide.stores import read_table
+from confide.stores import read_json, read_table
 
 if TYPE_CHECKING:
     import torch
@@ -60,6 +61,7 @@ class Sites:
         ------
         ReleaseError, MissingFileError : a release that cannot be used, or of another form of codes
             than the first
+        MismatchError : the folder beside a release is that of another
         """
         releases = tuple(Release.read(path) for path in paths)
         first = releases[0]
@@ -70,7 +72,7 @@ class Sites:
                     f"{first.shape} of {_kind(first)}; sites that train together use one encoder "
                     "with the same settings."
                 )
-        truths = tuple(_truth(path) for path in paths)
+        truths = tuple(_truth(path, r) for path, r in zip(paths, releases, strict=True))
         tables = [release.records for release in releases]
         owners = [_owners(t, truth) for t, truth in zip(tables, truths, strict=True)]
         known = all(owner is not None for owner in owners)
@@ -298,13 +300,20 @@ def _kind(release: Release) -> dict[str, Any]:
     return release.manifest.encoder
 
 
-def _truth(path: Path) -> pd.DataFrame | None:
-    file = path.with_name(f"{path.name}.private") / TRUTH
-    return read_table(file) if file.is_file() else None
+def _truth(path: Path, release: Release) -> pd.DataFrame | None:
+    beside = path.with_name(f"{path.name}.private")
+    if not (beside / TRUTH).is_file():
+        return None
+    if read_json(beside / PROGRESS).get("release_id") != release.id:
+        raise MismatchError(
+            f"{beside} is not that of the release {path}, which has the id {release.id}; put the "
+            "one that was made with it beside it, or take it away."
+        )
+    return read_table(beside / TRUTH)
 
 
 def _owners(table: pd.DataFrame, truth: pd.DataFrame | None) -> NDArray[Any] | None:
-    if truth is not None and len(truth) == len(table):
+    if truth is not None:
         return truth["patient"].to_numpy()
     return table["patient"].to_numpy() if "patient" in table else None
 

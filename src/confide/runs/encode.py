@@ -182,8 +182,9 @@ def _write(
     # Records of a shard are in memory at once too.
     shard_bytes = min(SHARD_BYTES, SHARD_BYTES * encoder.code_bytes // encoder.record_bytes)
     if isinstance(settings, NeuraCryptSettings) and settings.norm == "batch":
-        # A batch has to be encoded at once, so it is a shard.
-        shard_bytes = settings.batch_size * encoder.code_bytes
+        # A batch has to be encoded at once, so it is a shard, and all are of about one size.
+        n_batches = -(-len(rows) // settings.batch_size)
+        shard_bytes = -(-len(rows) // n_batches) * encoder.code_bytes
     p.create(
         records,
         shape=encoder.code_shape,

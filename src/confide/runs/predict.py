@@ -79,8 +79,8 @@ def predict(
     networks = {label: _network(trained, model, label) for label in model["labels"]}
     n = opened.cohort.n_records
     found = {label: np.empty(n, dtype=np.float32) for label in networks}
-    for start in range(0, n, _AT_ONCE):
-        rows = np.arange(start, min(start + _AT_ONCE, n))
+    # Parts of one size: with norm "batch" a record left over would be normalised by itself.
+    for rows in np.array_split(np.arange(n), -(-n // _AT_ONCE)):
         with tensor_float32(False):
             codes = encoder(opened.read(rows))
         inputs = ArrayInputs(codes, device)

@@ -1,0 +1,454 @@
+"""``confide encode``, as it is typed: output, exit codes, kills, and secrets that stay inside."""
+
+import base64
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from confide.cli import main
+from confide.config import parse
+from confide.encoders.key import Key
+from confide.encoders.release import Release, verify
+from confide.encoders.state import KeyState
+
+sys.path.append(str(Path(__file__).parents[1]))  # tests are imported from files
+from runs.coding import ENCODE, IMAGES, PHANTOM, TRAIN, check, truth_of, write, write_images
+
+# Imports once and forks, so that a stop costs no start of an interpreter.  The parent itself
+# computes nothing: threads do not survive a fork.
+HARNESS = """
+import json, os, random, signal, sys, time
+import confide.training, torch  # in this order: its threads wait politely
+torch.set_num_threads(1)
+import confide.runs.encode, confide.runs.coded, confide.runs.predict, confide.reports.codes
+import confide.encoders.base, confide.models.deep_vit, torch._dynamo, torch.distributed
+from confide.cli import main
+
+folder = sys.argv[1]
+os.chdir(folder)
+os.environ["COLUMNS"] = "80"
+rng = random.Random(0)
+
+def start(name, *arguments):
+    pid = os.fork()
+    if pid:
+        return pid
+    for stream, kind in ((1, "stdout"), (2, "stderr")):
+        os.dup2(os.open(f"{name}.{kind}", os.O_CREAT | os.O_WRONLY | os.O_TRUNC), stream)
+    sys.argv = ["confide", *arguments]
+    try:
+        main()
+    except SystemExit as stop:
+        os._exit(stop.code or 0)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())  # as the interpreter would
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(70)
+
+def ended(pid):
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+def alive(pid):
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
+def call(name, *arguments):
+    return ended(start(name, *arguments))
+"""
+
+KILLS = """
+confide.runs.encode.SHARD_BYTES = 600  # two codes of 4 x 16: many instants
+encode = ("encode", "run", "site one.yaml", "--key", "k.key", "--out")
+call("key", "key", "new", "k.key")
+
+def n_shards(out):
+    try:
+        return len(os.listdir(f"{out}/codes.zarr/codes/c"))
+    except FileNotFoundError:
+        return 0
+
+def stop(name, out, n_more, seconds, number):
+    wanted = n_shards(out) + n_more
+    pid = start(name, *encode, out)
+    while n_shards(out) < wanted and alive(pid):
+        time.sleep(0.001)
+    time.sleep(seconds)
+    os.kill(pid, number)
+    return ended(pid)
+
+def truth(out):
+    try:
+        progress = json.load(open(f"{out}.private/progress.json"))
+        return progress["truth"]
+    except FileNotFoundError:
+        return None
+
+codes, truths = [], []
+for i in range(11):
+    # At the start: instants before the first shard; then among the shards.
+    n_more, seconds = (0, 0.02 * rng.random() * i) if i < 5 else (rng.choice([1, 2]), 0)
+    codes.append(stop("killed", "killed", n_more, seconds, signal.SIGKILL))
+    truths.append(truth("killed"))
+unfinished = call("unfinished", "encode", "verify", "killed")
+codes.append(call("killed", *encode, "killed"))
+truths.append(truth("killed"))
+again = (*encode[:4], "other.key", "--out")
+call("key", "key", "new", "other.key")
+encode = again
+for number in (signal.SIGINT, signal.SIGTERM):
+    codes.append(stop(number.name, "stopped", 2, 0, number))
+codes.append(call("resumed", *encode, "stopped"))
+print(json.dumps([codes, truths, unfinished]))
+"""
+
+
+def harness(code, folder, *options):
+    done = subprocess.run(
+        [sys.executable, *options, "-c", HARNESS + code, str(folder)],
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def source(data):
+    return parse({"data": data}).data
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("kill")
+    write(folder, "site one", data=PHANTOM, encode=ENCODE)
+    return folder, *harness(KILLS, folder)
+
+
+def test_killed_at_any_instant_a_release_goes_on(killed):
+    folder, codes, truths, unfinished = killed
+    kills = codes[:11]
+    assert set(kills) == {-9}, "some ended before the kill"
+    assert (unfinished, codes[11]) == (2, 0)
+    # The order of the codes is drawn once.
+    drawn = [truth for truth in truths if truth is not None]
+    assert len(set(drawn)) == 1
+    assert len(drawn) >= 7
+    check(folder / "killed", folder / "k.key", source(PHANTOM))
+    assert verify(folder / "killed") == []
+    entries = KeyState.of(folder / "k.key", Key.load(folder / "k.key").id).releases
+    assert [(e["finished"], e["forced"]) for e in entries] == [(True, False)]
+    for place in ("killed", "killed.private"):
+        assert not list((folder / place).rglob("*.partial"))
+
+
+def test_unfinished_it_is_no_release(killed):
+    folder, *_ = killed
+    said = (folder / "unfinished.stderr").read_text()
+    assert said == (
+        "Error: killed is not finished: it has no release.json. Run the same command again to "
+        "finish it.\n"
+    )
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_stopped_by_hand_the_command_to_resume_is_said(killed, name):
+    folder, codes, _, _ = killed
+    assert codes[12:] == [130, 130, 0]
+    said = (folder / f"{name}.stderr").read_text().strip()
+    again = "confide encode run 'site one.yaml' --key other.key --out stopped"
+    assert said == f"Stopped. What was finished is safe; resume with: {again}"
+    assert (folder / f"{name}.stdout").read_text() == ""
+    check(folder / "stopped", folder / "other.key", source(PHANTOM))
+
+
+ALL = """
+steps = {
+    "key": ("key", "new", "k.key"),
+    "show": ("key", "show", "k.key"),
+    "run": ("encode", "run", "site.yaml", "--key", "k.key", "--out", "release"),
+    "json": ("encode", "run", "site.yaml", "--key", "k.key", "--out", "release", "--json"),
+    "verify": ("encode", "verify", "release"),
+    "train": ("encode", "train", "train.yaml", "--out", "trained"),
+    "predict": ("encode", "predict", "trained", "site.yaml", "--key", "k.key", "--out", "p.csv"),
+    "reuse": ("encode", "run", "site.yaml", "--key", "k.key", "--out", "other"),
+    "bad": ("encode", "run", "site.yaml", "--key", "k.key.state.json", "--out", "other"),
+}
+codes = {name: call(name, *step) for name, step in steps.items()}
+call("key2", "key", "new", "k2.key")
+from confide.encoders import layer
+
+def broken(self, *arguments, **named):
+    weight = self.weight
+    raise RuntimeError("out of order")
+
+layer.Layer.__call__ = broken
+codes["crash"] = call("crash", "encode", "run", "site.yaml", "--key", "k2.key", "--out", "crash")
+print(json.dumps(codes))
+"""
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("everything")
+    write(folder, "site", data=PHANTOM, encode=ENCODE | {"columns": ["sex"]})
+    data = {"name": "release", "path": "release", "label": "label", "groups": ["sex"]}
+    write(folder, "train", data=data, train=TRAIN)
+    # In development mode warnings and tracebacks say the most.
+    return folder, harness(ALL, folder, "-X", "dev", "-W", "ignore")
+
+
+def secrets_of(path):
+    """The secret of a key and what is derived of it, in the forms in which it might be found."""
+    key = Key.load(path)
+    raw = key._reveal()
+    found = {}
+    for name, part in (("all", raw), ("first", raw[:12]), ("last", raw[-12:])):
+        found |= {f"{name} raw": part, f"{name} hex": part.hex().encode()}
+        found[f"{name} HEX"] = part.hex().upper().encode()
+        for shift in range(3):  # base64 at any offset
+            text = base64.b64encode(bytes(shift) + part)
+            found[f"{name} base64 {shift}"] = text[4:-4]
+            found[f"{name} url {shift}"] = text[4:-4].replace(b"+", b"-").replace(b"/", b"_")
+    found["repr"] = repr(raw[:8])[2:-1].encode()
+    for layer, shape in (("patch", (16, 64)), ("hidden.0", (16, 16)), ("mixer", (16, 16))):
+        weight = key.uniform(f"{layer}.weight", shape, shape[1] ** -0.5)
+        found[layer] = weight[0].tobytes()
+        found[f"{layer} text"] = f"{weight[0, 0]:.6f}".encode()
+        found[f"{layer} column"] = np.ascontiguousarray(weight[:, 0]).tobytes()
+    found["position"] = key.normal("position", (4, 16))[0].tobytes()
+    return found
+
+
+def test_the_secret_is_in_the_key_file_alone(everything):
+    folder, codes = everything
+    expected = dict.fromkeys(codes, 0) | {"reuse": 2, "bad": 2, "crash": 70}
+    assert codes == expected
+    for name in ("k.key", "k2.key"):
+        needles = secrets_of(folder / name)
+        seen = 0
+        for path in sorted(folder.rglob("*")):
+            if not path.is_file() or path.name == name:
+                continue
+            content = path.read_bytes()
+            for what, needle in needles.items():
+                assert needle not in content, f"{what} of {name} in {path.relative_to(folder)}"
+            seen += 1
+        assert seen > 40
+        # The search finds what is there.
+        stored = (folder / name).read_bytes()
+        assert any(needle in stored for needle in needles.values())
+
+
+def test_a_crash_shows_no_values(everything):
+    folder, _ = everything
+    said = (folder / "crash.stderr").read_text()
+    assert "Traceback" in said
+    assert "RuntimeError: out of order" in said
+    assert "tensor(" not in said
+    assert "locals" not in said
+    assert "weight =" not in said.replace("weight = self.weight", "")
+    assert (folder / "crash.stdout").read_text() == ""
+
+
+def test_who_may_read_the_key(everything):
+    folder, _ = everything
+    for path in folder.glob("k.key*"):
+        assert path.stat().st_mode & 0o077 == 0, path
+    for place in ("release", "release.private", "trained", "p.csv"):
+        for path in [folder / place, *(folder / place).rglob("*")]:
+            assert path.stat().st_mode & 0o077 == 0, path
+
+
+def test_what_is_printed_fits_80_columns(everything):
+    folder, _ = everything
+    for name in ("key", "show", "run", "verify", "train", "predict"):
+        out = (folder / f"{name}.stdout").read_text()
+        assert max(map(len, out.splitlines())) <= 80, name
+        assert (folder / f"{name}.stderr").read_text() == "", name
+    said = (folder / "run.stdout").read_text()
+    release = Release.read(folder / "release")
+    digest = release.manifest.digest
+    facts = dict(re.split(r"  +", line.strip(), maxsplit=1) for line in said.splitlines()[:6])
+    n = release.records["split"].value_counts()
+    assert facts["Codes"] == (
+        f"{release.n_records} ({n['train']} train, {n['dev']} dev, {n['test']} test)"
+    )
+    assert facts["Each code"] == "4 rows of 16 numbers, float32"
+    assert facts["Published"] == "label, sex"
+    assert facts["Key id"] == release.key_id
+    assert facts["Digest"] == digest
+    assert "release.private says which code is whose: keep it and the key inside." in said
+    for word in ("private ", "anonymous", "secure"):
+        assert word not in said.replace("release.private ", "").lower()
+    assert (folder / "verify.stdout").read_text() == f"Intact. Digest: {digest}\n"
+    assert (folder / "predict.stdout").read_text() == f"{release.n_records} records: p.csv\n"
+    found = json.loads((folder / "json.stdout").read_text())
+    assert (found["digest"], found["n_records"]) == (release.manifest.digest, release.n_records)
+
+
+@pytest.fixture
+def confide(monkeypatch, capfd):
+    """Run the command line in this process: (exit code, stdout, stderr)."""
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["confide", *map(str, arguments)])
+        before = os.umask(0o077)
+        try:
+            with pytest.raises(SystemExit) as stop:
+                main()
+        finally:
+            os.umask(before)
+        return stop.value.code or 0, *capfd.readouterr()
+
+    return run
+
+
+def refusal(found):
+    code, out, err = found
+    assert code == 2
+    assert out == ""
+    assert err.startswith("Error: ")
+    assert err.count("\n") == 1
+    return err
+
+
+@pytest.fixture
+def release(confide, tmp_path, monkeypatch):
+    """A release made in the current folder, in ten shards."""
+    from confide.runs import encode
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(encode, "SHARD_BYTES", 1100)
+    write(tmp_path, "site", data=PHANTOM, encode=ENCODE)
+    assert confide("key", "new", "k.key")[0] == 0
+    found = confide("encode", "run", "site.yaml", "--key", "k.key", "--out", "release")
+    assert found[0] == 0
+    return tmp_path / "release"
+
+
+def test_verify_names_what_is_wrong(confide, release):
+    shards = sorted((release / "codes.zarr" / "codes" / "c").rglob("0"))
+    shards = [path for path in shards if path.is_file()]
+    assert len(shards) > 5
+    raw = bytearray(shards[3].read_bytes())
+    raw[len(raw) // 2] ^= 4
+    shards[3].write_bytes(raw)
+    name = str(shards[3].relative_to(release))
+    code, out, err = confide("encode", "verify", "release")
+    assert (code, out, err) == (1, f"altered: {name!r}\n1 file is damaged.\n", "")
+    shards[5].unlink()
+    (release / "notes.txt").touch()
+    code, out, err = confide("encode", "verify", "release")
+    gone = str(shards[5].relative_to(release))
+    assert code == 1
+    assert sorted(out.splitlines()) == sorted(
+        [
+            f"altered: {name!r}",
+            f"missing: {gone!r}",
+            "unexpected: 'notes.txt'",
+            "3 files are damaged.",
+        ]
+    )
+    code, out, err = confide("encode", "verify", "release", "--json")
+    found = json.loads(out)
+    assert code == 1
+    assert found["intact"] is False
+    assert {"file": gone, "what": "missing"} in found["damage"]
+    (release / "release.json").write_text("{}")
+    code, out, _ = confide("encode", "verify", "release")
+    assert (code, out) == (1, "altered: 'release.json'\n1 file is damaged.\n")
+
+
+def test_verify_without_a_release(confide, release, tmp_path):
+    assert "There is no release at nothing." in refusal(confide("encode", "verify", "nothing"))
+    assert "There is no release at k.key." in refusal(confide("encode", "verify", "k.key"))
+    (tmp_path / "empty").mkdir()
+    assert "is empty a release?" in refusal(confide("encode", "verify", "empty"))
+    assert json.loads(confide("encode", "verify", "release", "--json")[1]) == {
+        "intact": True,
+        "damage": [],
+    }
+
+
+def test_mistakes_of_the_caller(confide, release, tmp_path):
+    run = ("encode", "run", "site.yaml", "--key")
+    assert "There is no configuration at no.yaml." in refusal(
+        confide("encode", "run", "no.yaml", "--key", "k.key", "--out", "r2")
+    )
+    assert "There is no key at no.key" in refusal(confide(*run, "no.key", "--out", "r2"))
+    assert "--reuse-key" in refusal(confide(*run, "k.key", "--out", "r2"))
+    assert confide("key", "new", "new.key")[0] == 0
+    (tmp_path / "file").write_text("x")
+    assert "Not a directory" in refusal(confide(*run, "new.key", "--out", "file"))
+    assert "Not a directory" in refusal(confide(*run, "new.key", "--out", "file/r"))
+    assert "was begun with key_id" in refusal(confide(*run, "new.key", "--out", "release"))
+    (tmp_path / "new.key").chmod(0o644)
+    assert "chmod 600" in refusal(confide(*run, "new.key", "--out", "r2"))
+    # A configuration for another command.
+    write(tmp_path, "train", data={"name": "release", "path": "release", "label": "label"})
+    found = refusal(confide("encode", "run", "train.yaml", "--key", "k.key", "--out", "r2"))
+    assert "encode train" in found or "unknown data.name = 'release'" in found
+    found = refusal(confide("encode", "train", "site.yaml", "--out", "t"))
+    assert "data.name = 'phantom'" in found
+    for name in ("r2", "r2.private", "t", "file.private"):
+        assert not (tmp_path / name).exists()
+
+
+def test_a_key_is_used_again_if_that_is_asked_for(confide, release):
+    run = ("encode", "run", "site.yaml", "--key", "k.key", "--out", "other")
+    code, _, err = confide(*run, "--reuse-key")
+    assert (code, err) == (0, "")
+    assert "key used again" in confide("key", "show", "k.key")[1]
+    # Finished, it needs no asking.
+    assert confide(*run)[0] == 0
+
+
+def test_a_damaged_image_in_the_middle(confide, tmp_path, monkeypatch):
+    from confide.runs import encode
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(encode, "SHARD_BYTES", 1100)
+    monkeypatch.setattr(encode, "MAX_CALIBRATION", 2)
+    write_images(tmp_path)
+    write(tmp_path, "site", data=IMAGES, encode=ENCODE)
+    confide("key", "new", "k.key")
+    run = ("encode", "run", "site.yaml", "--key", "k.key", "--out", "r")
+    broken = {}
+    whole = encode._order
+
+    def order(cohort):
+        # Any image of the last shard: its head is sound, so that only its turn finds it.
+        drawn = whole(cohort)
+        row = int(drawn["row"].iloc[-1])
+        path = tmp_path / "images" / f"FILE-{row:03d}.png"
+        broken[row] = (path, path.read_bytes())
+        path.write_bytes(path.read_bytes()[:60] + bytes(len(path.read_bytes()) - 60))
+        return drawn
+
+    monkeypatch.setattr(encode, "_order", order)
+    said = refusal(confide(*run))
+    ((row, (path, raw)),) = broken.items()
+    assert said.startswith(f"Error: Row {row}: {path} ")
+    done = len(list((tmp_path / "r").rglob("0")))
+    assert done > 3
+    # The image as it was: the same command goes on.
+    damaged = path.read_bytes()
+    path.write_bytes(raw)
+    assert confide(*run)[0] == 0
+    check(tmp_path / "r", tmp_path / "k.key", source(IMAGES))
+    # Another image, or none: other data, which ask for another key and release.
+    path.write_bytes(damaged + b"more")
+    said = refusal(confide(*run))
+    assert "was begun with fingerprint of the data" in said
+    assert "or another --out" in said
+    path.write_bytes(raw)
+    assert sorted(truth_of(tmp_path / "r")["row"]) == list(range(24))
