@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from confide.config import Config, load, parse
+from confide.config import CodesConfig, Config, load, load_as, parse
 from confide.errors import ConfigError, MissingFileError
 
 TABLE = "{name: table, path: a.csv, patient: p, label: l"
@@ -204,3 +204,26 @@ def test_a_configuration_cannot_be_changed():
     config = parse({"data": {"name": "embedded"}})
     with pytest.raises(ValueError, match="frozen"):
         config.audit.seed = 3
+
+
+def test_a_configuration_of_another_command(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("data: {name: release, path: r, label: view}\n")
+    with pytest.raises(ConfigError, match="is for `confide encode train`: its data are releases"):
+        load(path)
+    assert load_as(CodesConfig, path)[0].data.sites == ("r",)
+    path.write_text("data: {name: embedded}\n")
+    with pytest.raises(ConfigError, match="is for other commands: `confide encode train` takes"):
+        load_as(CodesConfig, path)
+
+
+def test_sites_have_one_name_each(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("data: {name: release, path: [x/r, y/r], label: view}\n")
+    with pytest.raises(ConfigError, match="2 releases need as many different names"):
+        load_as(CodesConfig, path)
+    path.write_text("data: {name: release, path: [x/r, y/r], site: [x, y], label: view}\n")
+    assert load_as(CodesConfig, path)[0].data.sites == ("x", "y")
+    path.write_text(path.read_text() + "compare: {records: a.yaml}\n")
+    with pytest.raises(ConfigError, match="names 1, expected one for each of the 2 releases"):
+        load_as(CodesConfig, path)

@@ -236,6 +236,15 @@ def parse_as(kind: type[Kind], raw: dict[str, Any], where: str = "the configurat
     given = {key: _substituted(value, where, f"{key}") for key, value in raw.items()}
     # A block with nothing in it, which YAML reads as null, is one of defaults.
     given = {key: value for key, value in given.items() if value is not None}
+    data = given.get("data")
+    of_codes = isinstance(data, dict) and data.get("name") == "release"
+    if of_codes != (kind is CodesConfig) and isinstance(data, dict) and "name" in data:
+        raise ConfigError(
+            f"{where} is for `confide encode train`: its data are releases."
+            if of_codes
+            else f"{where} is for other commands: `confide encode train` takes data: {{name: "
+            "release}."
+        )
     try:
         return kind.model_validate(given)
     except ValidationError as error:

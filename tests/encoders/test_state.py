@@ -107,6 +107,12 @@ def test_one_release_a_key(used):
     with pytest.raises(KeyFileError) as found:
         used.register("r2", folder / "other")
     message = str(found.value)
+    assert f"used for the release {folder / 'release'} (id r1), which is not finished" in message
+    used.finish("r1", "a" * 64)
+    entry |= {"finished": True, "manifest_sha256": "a" * 64}
+    with pytest.raises(KeyFileError) as found:
+        used.register("r2", folder / "other")
+    message = str(found.value)
     assert f"already made the release {folder / 'release'} (id r1)" in message
     assert "codes that can be recognised as equal" in message
     assert "`confide key new`" in message

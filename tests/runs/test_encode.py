@@ -105,6 +105,19 @@ def test_two_releases_stand_in_different_orders(made, tmp_path):
     assert one.tolist() != sorted(one)
 
 
+def test_other_public_values_are_another_release(tmp_path):
+    write_images(tmp_path, n=40)
+    make(tmp_path, "r", IMAGES, columns=["sex"])
+    path = tmp_path / IMAGES["path"]
+    table = pd.read_csv(path)
+    path.write_text(table.assign(sex="unknown").to_csv(index=False))
+    with pytest.raises(MismatchError, match="fingerprint of what is published"):
+        make(tmp_path, "r", IMAGES, key=tmp_path / "r.key", columns=["sex"])
+    path.write_text(table.to_csv(index=False))
+    found = make(tmp_path, "r", IMAGES, key=tmp_path / "r.key", columns=["sex"])
+    assert "was finished before" in found["notes"][-1]
+
+
 def test_finished_it_is_made_no_second_time(made, monkeypatch):
     folder, found = made
     before = (folder / "site" / "release.json").read_bytes()
@@ -112,7 +125,11 @@ def test_finished_it_is_made_no_second_time(made, monkeypatch):
     again = make(
         folder, "site", key=folder / "site.key", columns=["sex", "planted"], pseudonyms=True
     )
-    assert again == found
+    assert again.pop("notes") == [
+        *found["notes"],
+        "The release was finished before; nothing was left to do.",
+    ]
+    assert again == {k: v for k, v in found.items() if k != "notes"}
     assert (folder / "site" / "release.json").read_bytes() == before
 
 

@@ -113,6 +113,22 @@ def test_several_labels_and_no_state_is_changed(tmp_path):
         classify(tmp_path, "r.yaml", "r.key")
 
 
+def test_one_new_patient_without_labels(tmp_path):
+    images(tmp_path, n=80)
+    data = IMAGES | {"label": ["edema"], "groups": ["view"]}
+    make(tmp_path, "r", data)
+    train(tmp_path, "out", data={"path": "r", "label": "edema"})
+    whole = classify(tmp_path, "r.yaml", "r.key")
+    table = pd.read_csv(tmp_path / IMAGES["path"])
+    bare = table[table[IMAGES["patient"]] == table[IMAGES["patient"]][5]]
+    bare.drop(columns=["edema", "view"]).to_csv(tmp_path / "bare.csv", index=False)
+    write(tmp_path, "bare", data=data | {"path": "bare.csv"})
+    found = classify(tmp_path, "bare.yaml", "r.key")
+    expected = whole[whole["record"].isin(found["record"])]
+    assert 0 < len(found) == len(expected) < 80
+    np.testing.assert_allclose(found["probability_edema"], expected["probability_edema"], atol=1e-5)
+
+
 def test_refusals(trained, tmp_path):
     new_key(trained, "other")
     with pytest.raises(KeyFileError, match=r"No release that .*; use the key of .*: a, b, c\."):

@@ -133,7 +133,11 @@ def predict(
     out: Annotated[Path, typer.Option("--out", help="The table, CSV or Parquet.")],
     json: Json = False,
 ) -> None:
-    """Classify new records at the site that holds the key; their codes are not kept."""
+    """Classify new records at the site that holds the key; their codes are not kept.
+
+    Labels and groups of the configuration are not read. With norm "batch" a
+    code, and so a prediction, depends on the records beside it.
+    """
     from confide.cli.key import unlock
     from confide.config import load
     from confide.runs.predict import predict as classify

@@ -154,7 +154,7 @@ def _yes(value: bool) -> str:
 def _print(lines: dict[str, Any]) -> None:
     width = max(map(len, lines))
     for name, value in lines.items():
-        typer.echo(f"{name:<{width}}  {_visible(value)}")
+        typer.echo(_wrapped(f"{name:<{width}}  {_visible(value)}", indent=width + 2))
 
 
 def _visible(value: Any) -> str:
@@ -163,7 +163,13 @@ def _visible(value: Any) -> str:
     return name(str(value))
 
 
-def _wrapped(text: str) -> str:
+def _wrapped(text: str, indent: int = 0) -> str:
     import textwrap
 
-    return textwrap.fill(text, 80, break_long_words=False, break_on_hyphens=False)
+    return textwrap.fill(
+        text,
+        80,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

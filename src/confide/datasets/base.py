@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -196,6 +196,10 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+Label = str | Annotated[tuple[str, ...], Field(min_length=1)]
+"""A column of classes, or columns of 1, 0 and missing."""
+
+
 class Source(Settings, ABC):
     """Where data come from: the `data:` block of a configuration.
 
@@ -216,6 +220,16 @@ class Source(Settings, ABC):
             and column
         """
 
+    def unlabelled(self) -> Self:
+        """The same source for records that are only looked at: no labels, groups or split.
+
+        The columns of labels and groups need not be there, and one patient is enough.
+        """
+        blank: dict[str, Any] = {"label": (), "groups": (), "test": Nobody()}
+        return self.model_copy(
+            update={name: value for name, value in blank.items() if name in type(self).model_fields}
+        )
+
     def open(self, folder: Path = Path()) -> Opened:
         """Prepare to read the records some at a time; raises as :meth:`load`.
 
@@ -233,6 +247,14 @@ class Source(Settings, ABC):
             notes=data.notes,
             fingerprint=data.fingerprint,
         )
+
+
+class Nobody(Settings):
+    """Hold out nobody."""
+
+    def mask(self, cohort: Cohort, frame: pd.DataFrame) -> NDArray[np.bool_]:
+        """(n_records,) bool, false."""
+        return np.zeros(cohort.n_records, dtype=bool)
 
 
 class ByFraction(Settings):

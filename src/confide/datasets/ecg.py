@@ -13,6 +13,7 @@ from confide.datasets.base import (
     ByColumn,
     ByFraction,
     Data,
+    Label,
     Opened,
     Source,
     fingerprint_of_files,
@@ -45,7 +46,7 @@ class Ecg(Source):
     array: Path
     array_key: str | None = None
     patient: str
-    label: str | tuple[str, ...]
+    label: Label
     groups: tuple[str, ...] | dict[str, list[float]] = ()
     record: str | None = None
     test: ByFraction | ByColumn = ByFraction()

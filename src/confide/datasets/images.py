@@ -13,6 +13,7 @@ from confide.datasets.base import (
     ByColumn,
     ByFraction,
     Data,
+    Label,
     Opened,
     Source,
     fingerprint_of_files,
@@ -49,7 +50,7 @@ class Images(Source):
     array: Path | None = None
     array_key: str | None = None
     patient: str
-    label: str | tuple[str, ...]
+    label: Label
     groups: tuple[str, ...] | dict[str, list[float]] = ()
     record: str | None = None
     test: ByFraction | ByColumn = ByFraction()

@@ -10,7 +10,7 @@ import pandas as pd
 
 from confide._tables import read_table, require_columns
 from confide.cohort import Cohort
-from confide.datasets.base import ByColumn, ByFraction, Data, Source, naming
+from confide.datasets.base import ByColumn, ByFraction, Data, Label, Source, naming
 from confide.datasets.features import default_features, feature_matrix
 
 
@@ -34,7 +34,7 @@ class Table(Source):
     name: Literal["table"] = "table"
     path: Path
     patient: str
-    label: str | tuple[str, ...]
+    label: Label
     features: tuple[str, ...] | None = None
     groups: tuple[str, ...] | dict[str, list[float]] = ()
     record: str | None = None

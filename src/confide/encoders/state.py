@@ -224,13 +224,20 @@ class KeyState:
 
 
 def _refuse_reuse(releases: list[dict[str, Any]]) -> None:
-    if releases:
+    if not releases:
+        return
+    first = next((entry for entry in releases if entry["finished"]), releases[0])
+    if first["finished"]:
         raise KeyFileError(
-            f"The key already made the release {releases[0]['path']} (id "
-            f"{releases[0]['release_id']}). Using it again links the two: images that are equal "
-            "have codes that can be recognised as equal. Make another key with `confide key new`, "
-            "or accept the link with --reuse-key."
+            f"The key already made the release {first['path']} (id {first['release_id']}). Using "
+            "it again links the two: images that are equal have codes that can be recognised as "
+            "equal. Make another key with `confide key new`, or accept the link with --reuse-key."
         )
+    raise KeyFileError(
+        f"The key was used for the release {first['path']} (id {first['release_id']}), which is "
+        "not finished. Go on with that one, or make another key with `confide key new`; or use "
+        "--reuse-key if no code of it ever left."
+    )
 
 
 def _parse(raw: bytes) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -77,20 +78,23 @@ def encode(
     labels, columns = _named(config, opened)
     table = _table(opened, settings, labels, columns)
     encoder = _Encoding(config, opened, key, state)
-    with Publisher.open(out, _asked(config, opened, key), lambda: _order(opened.cohort)) as p:
+    asked = _asked(config, opened, key, table)
+    with Publisher.open(out, asked, lambda: _order(opened.cohort)) as p:
         state.register(p.release_id, out.resolve(), force=reuse_key)
         rows = p.truth["row"].to_numpy()
         records = table.iloc[rows].reset_index(drop=True)
         records.insert(0, "code", np.arange(len(rows)))
         if settings.pseudonyms:
             records["patient"] = _pseudonyms(opened.cohort, rows)
+        notes = list(opened.notes)
         if p.finished:
             manifest = p.manifest()
+            notes.append("The release was finished before; nothing was left to do.")
         else:
             encoder.bind()
             manifest = _write(p, records, rows, encoder, labels, columns, progress)
         state.finish(p.release_id, manifest.digest)
-    return _summary(manifest, records, [*labels, *columns], opened.notes)
+    return _summary(manifest, records, [*labels, *columns], notes)
 
 
 class _Encoding:
@@ -206,13 +210,14 @@ def _write(
     return p.finish()
 
 
-def _asked(config: Config, opened: Opened, key: Key) -> dict[str, Any]:
+def _asked(config: Config, opened: Opened, key: Key, table: pd.DataFrame) -> dict[str, Any]:
     data = config.data.model_dump(mode="json")
     return {
         "key_id": key.id,
         "encode": config.encode.model_dump(mode="json"),
         "data": {k: v for k, v in data.items() if k not in _NOT_THE_ANSWER},
         "fingerprint of the data": opened.fingerprint(),
+        "fingerprint of what is published": hashlib.sha256(table.to_csv().encode()).hexdigest(),
     }
 
 
@@ -306,7 +311,7 @@ def _pseudonyms(cohort: Cohort, rows: NDArray[np.intp]) -> NDArray[Any]:
 
 
 def _summary(
-    manifest: Manifest, records: pd.DataFrame, published: list[str], notes: tuple[str, ...]
+    manifest: Manifest, records: pd.DataFrame, published: list[str], notes: list[str]
 ) -> dict[str, Any]:
     alone = records.groupby(published, dropna=False).size() if published else pd.Series([0])
     return {
@@ -323,5 +328,5 @@ def _summary(
         "splits": {k: int(v) for k, v in records["split"].value_counts().items()},
         "alone": int((alone == 1).sum()),
         "statement": manifest.statement,
-        "notes": list(notes),
+        "notes": notes,
     }

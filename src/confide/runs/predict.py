@@ -36,7 +36,8 @@ def predict(
     Parameters
     ----------
     trained : the folder of a training on codes
-    config, folder : the new records, from :func:`confide.config.load`
+    config, folder : the new records, from :func:`confide.config.load`; columns of labels and
+        groups are not read and may be absent
     key_path : the key that the site's release was made with
     out : where the table goes, CSV or (by its suffix) Parquet
 
@@ -66,7 +67,7 @@ def predict(
         raise KeyFileError(
             f"The calibration of the key {key_path} is lost; put its .state.json back beside it."
         )
-    opened = config.data.open(folder)
+    opened = config.data.unlabelled().open(folder)
     shape = tuple(binding["architecture"]["shape"])
     if opened.shape != shape:
         raise MismatchError(
