@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from scipy.spatial.distance import cdist
 from torch import nn
 
 from confide.datasets.phantom import Phantom
@@ -18,6 +19,7 @@ from confide.encoders.derive import Chance
 from confide.encoders.key import Key
 from confide.encoders.settings import NeuraCryptSettings
 from confide.errors import ArgumentError
+from confide.training.device import tensor_float32
 from encoders.slow import slow_codes
 
 KEY = Key(bytes(range(32)), created="2030-01-31T12:00:00+00:00")
@@ -279,7 +281,32 @@ def vector_codes(norm):
 def test_vectors(norm):
     codes = vector_codes(norm)
     found = [codes[0, 0, 0], codes[1, 2, 5], codes[2, 3, 15], np.abs(codes).sum()]
-    np.testing.assert_allclose(found, VECTORS[norm], rtol=1e-5)
+    np.testing.assert_allclose(found, VECTORS[norm], rtol=1e-5, atol=3e-6)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize("norm", ["frozen", "batch"])
+def test_a_cuda_device_gives_the_codes_of_the_cpu(norm):
+    records = records_of((1, 64, 64), n=6)
+    settings = {"patch": 8, "width": 256, "private_depth": 4, "norm": norm}
+    calibration = calibrated((1, 64, 64), records, **settings).calibration
+    found = []
+    for where in ("cpu", "cuda"):
+        encoder = encoder_of((1, 64, 64), where={"device": where}, **settings)
+        encoder.use(calibration)
+        with tensor_float32(False):
+            found.append(encoder(records))
+    np.testing.assert_allclose(found[1], found[0], atol=2e-5)
+    shuffling = encoder_of((1, 64, 64), where={"device": "cuda"}, shuffle=True, **settings)
+    shuffling.use(calibration)
+    with tensor_float32(False):
+        codes = shuffling(records)
+    for one, other in zip(codes, found[0], strict=True):
+        # The position makes every row different, so the nearest row is the same one.
+        order = cdist(one, other).argmin(axis=1)
+        assert sorted(order) == list(range(64))
+        np.testing.assert_allclose(one, other[order], atol=2e-5)
 
 
 def test_a_fresh_process_makes_the_same_codes():
