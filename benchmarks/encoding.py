@@ -25,7 +25,6 @@ import torch
 from confide.encoders.base import Encoder, build, random_orders, reordered, shuffled
 from confide.encoders.derive import Chance
 from confide.encoders.key import Key
-from confide.encoders.neuracrypt import LOOKUP
 from confide.encoders.settings import NeuraCryptSettings
 from confide.training.allocator import keep_freed_memory
 from confide.training.device import tensor_float32
@@ -87,14 +86,8 @@ def shuffling(device: str, repeat: int) -> None:
         """Order the patches, and look up the embedding of each row's position."""
         order = random_orders(32, P, chance, device_)
         reordered(patches, order)
-        for _ in range(4):
-            position_of_each(order)
-
-    def position_of_each(order: torch.Tensor) -> None:
-        step = LOOKUP if device == "cpu" else len(h)
-        for i in range(0, len(h), step):
-            rows = order.view(-1)[i : i + step]
-            h[i : i + step].add_(torch.index_select(embedding, 0, rows, out=spare[:step]))
+        for rows in order.view(4, -1):
+            h.add_(torch.index_select(embedding, 0, rows, out=spare))
 
     def unshuffled() -> None:
         for _ in range(4):

@@ -17,8 +17,6 @@ from confide.errors import ArgumentError
 BLOCK = 2**22
 """Numbers in one activation on the CPU (16 MiB): near the size of its caches."""
 
-LOOKUP = 64  # rows whose embeddings are looked up at once on the CPU
-
 CALIBRATION = 2**26
 """Numbers in one activation at calibration (256 MiB), at most: more records give fewer patches."""
 
@@ -115,14 +113,7 @@ class NeuraCrypt(Encoder):
         if order is None:
             h.view(-1, *self._position.shape).add_(self._position)
             return
-        # On the CPU a few rows at a time, which stay in its cache between the two steps.
-        step = LOOKUP if self.device.type == "cpu" else len(h)
-        for i in range(0, len(h), step):
-            rows = slice(i, min(i + step, len(h)))
-            found = torch.index_select(
-                self._position, 0, order[part][rows], out=spare[: rows.stop - i]
-            )
-            h[rows].add_(found)
+        h.add_(torch.index_select(self._position, 0, order[part], out=spare))
 
     def _batch_size(self) -> int:
         return self.settings.batch_size if self.settings.norm == "batch" else super()._batch_size()
