@@ -24,6 +24,7 @@ docs: $(STAMP)        ## the documentation as a site in site/
 bench: $(STAMP)       ## speed and memory; prints tables
 	$(BIN)/python benchmarks/analysis.py
 	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/encoding.py
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -11,6 +11,7 @@ both.
 from __future__ import annotations
 
 import argparse
+import os
 import resource
 import subprocess
 import sys
@@ -200,9 +201,28 @@ def memory(n_records: int, norm: str = "frozen") -> None:
         start = time.perf_counter()
         subprocess.run([*confide, *map(str, command)], check=True, capture_output=True)
         wall = time.perf_counter() - start
+        n_bytes = sum(file.stat().st_size for file in release.rglob("*") if file.is_file())
+        disk = writing(folder / "plain", n_bytes)
     # Of the largest child so far: call with rising numbers of records.
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
-    print(f"encode run, {n_records} records, {norm}: peak {peak:.2f} GiB, {wall:.0f} s", flush=True)
+    print(
+        f"encode run, {n_records} records, {norm}: peak {peak:.2f} GiB, {wall:.0f} s for "
+        f"{n_bytes / 1e6:.0f} MB, which the disk takes in {disk:.1f} s "
+        f"({n_bytes / disk / 1e6:.0f} MB/s)",
+        flush=True,
+    )
+
+
+def writing(path: Path, n_bytes: int) -> float:
+    """Seconds to write and sync a file of as many random bytes."""
+    block = np.random.default_rng(0).bytes(2**24)
+    start = time.perf_counter()
+    with path.open("wb") as file:
+        for i in range(0, n_bytes, len(block)):
+            file.write(block[: n_bytes - i])
+        file.flush()
+        os.fsync(file.fileno())
+    return time.perf_counter() - start
 
 
 def main() -> None:
