@@ -304,8 +304,8 @@ def _known(column: pd.Series[Any], name: str) -> NDArray[np.float64]:
     if bad.any():
         row = int(bad.argmax())
         raise TableError(
-            f"Label {name!r} in row {row} is {column.iloc[row]!r}; expected 1, 0 or a missing "
-            "value for unknown."
+            f"Label {name!r} in row {row} is {plain(column.iloc[row])!r}; expected 1, 0 or a "
+            "missing value for unknown."
         )
     return numbers
 

@@ -66,6 +66,10 @@ class ReleaseError(ConfideError, ValueError):
     """A release that cannot be used: not finished, of another form, or altered; names the file."""
 
 
+class UnfinishedError(ReleaseError):
+    """A release without its manifest: not finished yet, or a file of it was lost."""
+
+
 class GuardError(ConfideError, RuntimeError):
     """A guard of validity tripped and was not accepted by name."""
 

@@ -1,5 +1,6 @@
 """Arrays on disk."""
 
+import hashlib
 import io
 import struct
 import tempfile
@@ -127,9 +128,67 @@ def test_a_full_disk_is_said(tmp_path, monkeypatch):
         opened(tmp_path / "x.npz")
 
 
-def test_marks_change_with_the_content(tmp_path):
+@pytest.mark.parametrize("save", [np.save, np.savez, np.savez_compressed])
+def test_marks_change_with_the_content(tmp_path, save):
     marks = []
-    for array in (ARRAY, ARRAY, ARRAY[::-1]):
-        np.savez(tmp_path / "x.npz", array)
-        marks.append(open_array(tmp_path / "x.npz", None, anything).mark)
-    assert marks[0] == marks[1] != marks[2]
+    path = tmp_path / ("x.npy" if save is np.save else "x.npz")
+    for array in (
+        ARRAY,
+        ARRAY,
+        ARRAY[::-1],
+        255 - ARRAY,
+        ARRAY.view(np.int8),
+        np.asfortranarray(ARRAY),
+    ):
+        save(path, array)
+        marks.append(open_array(path, None, anything).mark())
+    assert marks[0] == marks[1]
+    assert len(set(marks)) == 5
+    assert marks[0][-1] == hashlib.sha256(ARRAY.tobytes()).hexdigest()
+
+
+def test_marks_do_not_depend_on_the_folder_but_on_the_name(tmp_path):
+    (tmp_path / "far").mkdir()
+    np.savez(tmp_path / "x.npz", a=ARRAY, b=ARRAY)
+    here = open_array(tmp_path / "x.npz", None, anything).mark()
+    assert here[:2] == ("x.npz", "a")
+    assert open_array(tmp_path / "x.npz", "b", anything).mark() != here
+    (tmp_path / "x.npz").rename(tmp_path / "far" / "x.npz")
+    assert open_array(tmp_path / "far" / "x.npz", None, anything).mark() == here
+
+
+SHAPES = ["(2, True, 4)", "(2, -1, -4)", "(False,)", "(2, 2.0)", "('a',)", "7", "(2**3,)"]
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_shapes_of_anything_but_whole_numbers_are_refused(tmp_path, shape, version):
+    path = tmp_path / "x.npy"
+    path.write_bytes(
+        header(f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}}}", version)
+    )
+    with pytest.raises(TableError, match=r"x\.npy is damaged"):
+        opened(path, error=TableError)
+
+
+def header(text, version=1):
+    length = struct.pack("<H" if version == 1 else "<I", len(text))
+    return b"\x93NUMPY" + bytes([version, 0]) + length + text.encode() + bytes(100)
+
+
+STRANGE = [
+    "{1: 2, 'a': 3}",
+    "{[]: 1}",
+    "-" * 9000 + "1",
+    "(" * 9000,
+    "[" * 150 + "]" * 150,
+    "",
+    "9" * 9000,
+]
+
+
+@pytest.mark.parametrize("text", STRANGE, ids=range(len(STRANGE)))
+def test_headers_of_anything_are_refused(tmp_path, text):
+    (tmp_path / "x.npy").write_bytes(header(text))
+    with pytest.raises(ImageError, match=r"x\.npy is damaged"):
+        opened(tmp_path / "x.npy")

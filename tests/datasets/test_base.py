@@ -141,6 +141,9 @@ def test_a_source_in_memory_is_opened_as_it_is_loaded():
     assert np.array_equal(found.test, loaded.test)
     assert list(found.frame.columns) == ["radius"]
     assert found.reserved == ()
+    assert found.reading == {}
+    again = source.open(Path("/nowhere"), {"scale": 1.0, "channels": 1})
+    assert np.array_equal(again.read(rows), loaded.inputs[rows])
 
 
 FRAME = pd.DataFrame({"split": ["train", "train", "test", "val"], "fold": [1, 1, 10, 2]})

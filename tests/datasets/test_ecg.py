@@ -1,5 +1,6 @@
 """ECGs from arrays."""
 
+import math
 import re
 
 import numpy as np
@@ -97,6 +98,24 @@ def test_numbers_that_are_not_finite_are_named(folder, value):
     expected = rf"x\.npz: row 4, sample 7, lead 2 is {re.escape(str(value))}; expected finite"
     with pytest.raises(TableError, match=expected):
         opened.read(np.array([1, 4]))
+
+
+@pytest.mark.parametrize("shape", [(6, 100_000_001, 1), (6, 20_000, 5_001)])
+def test_gigantic_records_are_refused(folder, shape):
+    with (folder / "x.npy").open("wb") as file:  # with a hole for its content
+        header = {"descr": "<i2", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.truncate(file.tell() + 2 * math.prod(shape))
+    message = f"{shape[1]:,} samples x {shape[2]:,} leads; expected at most 100,000,000 numbers"
+    with pytest.raises(TableError, match=message):
+        ecg(array="x.npy").open(folder)
+
+
+def test_how_others_were_read_has_no_meaning(folder):
+    np.savez(folder / "x.npz", WAVES)
+    opened = ecg().open(folder, {"scale": 1.0, "channels": 1})
+    assert opened.reading == {}
+    assert np.array_equal(opened.read(np.arange(6)), ecg().load(folder).inputs)
 
 
 def test_files_that_are_not_there(folder):

@@ -1,7 +1,9 @@
 """Image files and arrays."""
 
 import contextlib
+import hashlib
 import io
+import math
 import struct
 import tracemalloc
 import zipfile
@@ -303,9 +305,9 @@ def npz(path, header):
 
 def test_the_size_of_an_array_is_checked_before_it_is_read(tmp_path):
     path = tmp_path / "x.npz"
-    npz(path, "{'descr': '|u1', 'fortran_order': False, 'shape': (4, 100000, 100000), }\n")
+    npz(path, "{'descr': '|u1', 'fortran_order': False, 'shape': (4000, 5000, 2000), }\n")
     with pytest.raises(ImageError, match=r"takes 40,000,000,000 bytes; expected 1 to 8,589"):
-        read_array(path, None, 4, (8, 8))
+        read_array(path, None, 4000, (8, 8))
     npz(path, "{'descr': '|u1', 'fortran_order': False, 'shape': (4, 8, 6), }\n")
     with pytest.raises(ImageError, match="damaged"):
         read_array(path, None, 4, (8, 8))
@@ -313,6 +315,35 @@ def test_the_size_of_an_array_is_checked_before_it_is_read(tmp_path):
     assert read_array(path, None, 4, (8, 8), max_bytes=40_000)[0].shape == (4, 1, 8, 8)
     with pytest.raises(ImageError, match="expected 1 to 39,999"):
         read_array(path, None, 4, (8, 8), max_bytes=39_999)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((4, 2_000_000_000, 1), "2,000,000,000 x 1 pixels; expected at most 89,478,485"),
+        ((4, 10_000, 10_000, 1), "10,000 x 10,000 pixels"),
+        ((4, 3, 9_000, 9_950), "9,000 x 9,950 pixels"),
+        ((4, 3, 30_000_000, 3), "3 x 30,000,000 pixels"),
+    ],
+)
+def test_an_array_of_gigantic_images_is_refused(folder, shape, message):
+    with (folder / "x.npz").open("wb") as file:  # a plain array with a hole for its content
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.truncate(file.tell() + math.prod(shape))
+    with pytest.raises(ImageError, match=f"has images of {message}"):
+        array_source().open(folder)
+
+
+def test_an_array_of_large_images_is_not_refused(monkeypatch, folder):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 48)
+    for array in (STACK, COLOUR, np.moveaxis(COLOUR, 3, 1)):
+        np.savez(folder / "x.npz", array)
+        assert array_source().open(folder).read(np.arange(4)).shape[0] == 4
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 47)
+        with pytest.raises(ImageError, match="images of 8 x 6 pixels; expected at most 47"):
+            array_source().open(folder)
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 48)
 
 
 def test_what_is_no_npz_file_is_refused(folder):
@@ -463,6 +494,53 @@ def test_fingerprints_of_files(folder):
     (folder / "pics").rename(folder / "moved")
     assert fingerprint(folder, images="moved") == others[-1]
     assert len({first, *others}) == 7
+
+
+def test_files_replaced_by_others_of_the_same_size_have_another_fingerprint(folder):
+    path = folder / "pics" / "b.png"
+    path.write_bytes(png(smooth(40, 60, 1), compress_level=0))
+    first, size = fingerprint(folder), path.stat().st_size
+    path.write_bytes(png(255 - smooth(40, 60, 1), compress_level=0))
+    assert path.stat().st_size == size
+    second = fingerprint(folder)
+    path.write_bytes(png(smooth(40, 60, 1), compress_level=0))
+    assert fingerprint(folder) == first != second
+
+
+def test_a_file_that_is_gone_when_the_fingerprint_is_asked_for_is_named(folder):
+    opened = images().open(folder)
+    (folder / "pics" / "b.png").unlink()
+    with pytest.raises(ImageError, match=r"^Row 1: There is no image .*b\.png"):
+        opened.fingerprint()
+
+
+def test_fingerprints_do_not_hold_the_files_in_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    path = tmp_path / "x.png"
+    path.write_bytes(png(RNG.integers(0, 256, (2000, 2000), dtype=np.uint8)))
+    np.save(tmp_path / "x.npy", np.zeros((9, 2000, 2000), np.uint8))
+    found = open_files([path] * 9, (8, 8)), open_images(tmp_path / "x.npy", None, 9, (8, 8))
+    tracemalloc.start()
+    try:
+        marks = [one.mark() for one in found]
+        assert tracemalloc.get_traced_memory()[1] < 2**21
+    finally:
+        tracemalloc.stop()
+    assert marks[0] == (hashlib.sha256(path.read_bytes()).hexdigest(),) * 9
+    assert marks[1][-1] == hashlib.sha256(bytes(9 * 2000 * 2000)).hexdigest()
+
+
+def test_fingerprints_of_plain_arrays(folder):
+    prints, source = [], array_source().model_copy(update={"array": "x.npy"})
+    for array in (STACK, 255 - STACK, STACK.reshape(4, 6, 8), STACK):
+        np.save(folder / "x.npy", array)
+        prints.append(source.open(folder).fingerprint())
+    assert prints[0] == prints[3]
+    assert len(set(prints)) == 3
+    (folder / "far").mkdir()
+    for name in ("x.npy", "t.csv"):
+        (folder / name).rename(folder / "far" / name)
+    assert source.open(folder / "far").fingerprint() == prints[0]
 
 
 def test_fingerprints_of_arrays(folder):

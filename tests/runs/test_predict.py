@@ -31,6 +31,8 @@ def trained(tmp_path_factory):
 
 def classify(folder, config="b.yaml", key="b.key", *, model="out", out="new.csv", **more):
     settings, place = load(folder / config)
+    if out == "new.csv":
+        (folder / out).unlink(missing_ok=True)
     return runs.predict(
         folder / model, settings, place, folder / key, folder / out, unlock=unlock, **more
     )
@@ -46,7 +48,7 @@ def logit(p):
 def test_the_same_records_have_the_same_logits(trained, model, name):
     counts = []
     table = classify(trained, model=model, progress=lambda *n: counts.append(n))
-    assert list(table.columns) == ["record", "patient", "probability_label"]
+    assert list(table.columns) == ["record", "patient", "probability_label=opacity"]
     assert counts[-1] == (len(table), len(table))
     stored = slug({"label": "label", "arm": "codes", "model": name})
     logits = np.array(read_json(trained / model / "models" / f"{stored}.json")["logits"])
@@ -59,7 +61,7 @@ def test_the_same_records_have_the_same_logits(trained, model, name):
     found = table.iloc[rows]
     assert found["record"].tolist() == truth["record"][rows.index].tolist()
     assert found["patient"].tolist() == truth["patient"][rows.index].tolist()
-    np.testing.assert_allclose(logit(found["probability_label"]), logits, atol=1e-4)
+    np.testing.assert_allclose(logit(found["probability_label=opacity"]), logits, atol=1e-4)
 
 
 def test_tables(trained):
@@ -68,20 +70,26 @@ def test_tables(trained):
     again = classify(trained, out="new/folder/new.parquet")
     stored = pd.read_parquet(trained / "new" / "folder" / "new.parquet")
     pd.testing.assert_frame_equal(stored, again, check_dtype=False)
-    assert stored["probability_label"].tolist() == again["probability_label"].tolist()
+    assert (
+        stored["probability_label=opacity"].tolist() == again["probability_label=opacity"].tolist()
+    )
     # The order of rows of a code is fresh, and does not matter.
-    np.testing.assert_allclose(again["probability_label"], table["probability_label"], atol=1e-5)
+    np.testing.assert_allclose(
+        again["probability_label=opacity"], table["probability_label=opacity"], atol=1e-5
+    )
 
 
 def test_records_that_were_not_trained_on(trained, monkeypatch):
     write(trained, "later", data=PHANTOM | {"n_patients": 7, "seed": 99})
     table = classify(trained, "later.yaml")
     assert table["patient"].nunique() == 7
-    assert table["probability_label"].between(0, 1).all()
+    assert table["probability_label=opacity"].between(0, 1).all()
     # The number of records at once does not matter.
     monkeypatch.setattr(runs, "_AT_ONCE", 3)
     again = classify(trained, "later.yaml")
-    np.testing.assert_allclose(again["probability_label"], table["probability_label"], atol=1e-5)
+    np.testing.assert_allclose(
+        again["probability_label=opacity"], table["probability_label=opacity"], atol=1e-5
+    )
 
 
 def test_no_record_is_left_over_alone(tmp_path, monkeypatch):
@@ -89,10 +97,15 @@ def test_no_record_is_left_over_alone(tmp_path, monkeypatch):
     make(tmp_path, "r", PHANTOM | {"n_patients": 40}, norm="batch", batch_size=16)
     train(tmp_path, "out", data={"path": "r", "label": "label"})
     n = Release.read(tmp_path / "r").n_records
-    monkeypatch.setattr(runs, "_AT_ONCE", n - 1)
     done = []
     classify(tmp_path, "r.yaml", "r.key", progress=lambda i, _: done.append(i))
-    assert done == [-(-n // 2), n]
+    sizes = np.diff([0, *done])
+    assert sum(sizes) == n
+    assert 8 < sizes[0] <= 16
+    assert sizes.min() > 1
+    write(tmp_path, "few", data=PHANTOM | {"n_patients": 3, "max_views": 1})
+    with pytest.raises(MismatchError, match="3 records are too few"):
+        classify(tmp_path, "few.yaml", "r.key")
 
 
 def test_several_labels_and_no_state_is_changed(tmp_path):
@@ -155,5 +168,9 @@ def test_a_file_where_a_folder_should_be(trained):
     (trained / "file").touch()
     with pytest.raises(FolderError, match="cannot be used"):
         classify(trained, out="file/new.csv")
-    with pytest.raises(FolderError, match="cannot be used"):
+    with pytest.raises(FolderError, match=r"should end in \.csv or \.parquet"):
         classify(trained, out="out")
+    (trained / "old.csv").write_text("mine")
+    with pytest.raises(FolderError, match="is there already"):
+        classify(trained, out="old.csv")
+    assert (trained / "old.csv").read_text() == "mine"

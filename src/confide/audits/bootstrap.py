@@ -59,14 +59,26 @@ class Areas:
     def difference(self, first: int, second: int) -> Interval | None:
         """Area of the first score minus that of the second, with its 95 % percentile interval.
 
-        None where there is no telling.  The interval has no width where both areas are 0 or 1.
+        None where there is no telling, such as where both areas are 1 in every resample.
         """
+        if self._fixed([first, second]):
+            return None
         value = float(self.value[first] - self.value[second])
         return _percentile(value, self.draws[:, first] - self.draws[:, second])
 
+    def _fixed(self, scores: list[int]) -> bool:
+        """Whether these areas are the same in every resample, which then tells nothing of them."""
+        draws = self.draws[~np.isnan(self.draws[:, 0])][:, scores]
+        return len(draws) > 0 and bool(np.all(np.ptp(draws, axis=0) == 0))
+
     def combination(self, weights: Floats) -> Interval | None:
-        """Weighted sum of the areas, weights (n_scores,), with its 95 % percentile interval."""
+        """Weighted sum of the areas, weights (n_scores,), with its 95 % percentile interval.
+
+        None where there is no telling.
+        """
         _check.shape(self.value.shape, weights=weights)
+        if self._fixed(np.flatnonzero(weights).tolist()):
+            return None
         return _percentile(float(weights @ self.value), self.draws @ weights)
 
 

@@ -75,12 +75,21 @@ def verify(
     release: Annotated[Path, typer.Argument(metavar="RELEASE", help="A release.")],
     json: Json = False,
 ) -> None:
-    """Read every byte of a release again; exit code 1 if any was altered or is missing."""
+    """Read every byte of a release again; exit code 1 if any was altered or is missing.
+
+    That a release is intact says nothing of what it gives away: that is what
+    the attack suite measures.
+    """
     from confide.encoders.release import Release
     from confide.encoders.release import verify as find_damage
+    from confide.errors import UnfinishedError
 
     with show.progress("Verifying") as progress:
-        damage = find_damage(release, progress)
+        try:
+            damage = find_damage(release, progress)
+        except UnfinishedError as error:
+            typer.echo(f"Error: {error}", err=True)
+            raise typer.Exit(1) from None
     if json:
         found = [{"file": one.file, "what": one.what} for one in damage]
         show.as_json({"intact": not damage, "damage": found})
@@ -89,7 +98,7 @@ def verify(
             typer.echo(f"{one.what}: {one.file!r}")
         digest = "" if damage else f" Digest: {Release.read(release).manifest.digest}"
         files = "1 file is" if len(damage) == 1 else f"{len(damage)} files are"
-        typer.echo(f"{files} damaged." if damage else f"Intact.{digest}")
+        typer.echo(f"{files} not as written." if damage else f"Intact.{digest}")
     if damage:
         raise typer.Exit(1)
 
@@ -104,6 +113,8 @@ def train(
 
     One model of all sites and one of each; and, where the configuration asks
     for it, the same on codes of the linear encoder and on the plain records.
+    Codes are compatible with NeuraCrypt; how much they give away is what the
+    attack suite measures.
     """
     with show.resumable("encode", "train", config, "--out", out):
         from confide.config import CodesConfig, load_as
@@ -136,7 +147,9 @@ def predict(
     """Classify new records at the site that holds the key; their codes are not kept.
 
     Labels and groups of the configuration are not read. With norm "batch" a
-    code, and so a prediction, depends on the records beside it.
+    code, and so a prediction, depends on the records beside it. Codes are
+    compatible with NeuraCrypt; how much they give away is what the attack suite
+    measures.
     """
     from confide.cli.key import unlock
     from confide.config import load

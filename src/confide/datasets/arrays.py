@@ -6,6 +6,7 @@ process; an .npy file is used as it is.  Both are mapped, so that only what is r
 
 from __future__ import annotations
 
+import hashlib
 import math
 import struct
 import tempfile
@@ -32,6 +33,8 @@ _DAMAGED = (
     OSError,
     SyntaxError,
     ValueError,
+    TypeError,
+    MemoryError,  # a header that nests too deeply
     EOFError,
     IndexError,
     struct.error,
@@ -47,10 +50,17 @@ Check = Callable[[str, tuple[int, ...], np.dtype[Any]], None]
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """An array on disk, and a mark that changes when the file does (name, size, checksum)."""
+    """An array on disk, and its name: that of the file, and in an .npz file that of the array."""
 
     array: NDArray[Any]
-    mark: tuple[str | int, ...]
+    name: tuple[str, ...]
+
+    def mark(self) -> tuple[str, ...]:
+        """Values that change with name, type, shape or content; reads the whole array."""
+        rows_first = self.array.flags.c_contiguous
+        flat = (self.array if rows_first else self.array.T).reshape(-1)
+        form = (self.array.dtype.str, str(self.array.shape), "C" if rows_first else "F")
+        return (*self.name, *form, hashlib.sha256(flat.view(np.uint8).data).hexdigest())
 
 
 def open_array(
@@ -105,7 +115,7 @@ def _from_npy(
     start, size = file.tell(), path.stat().st_size
     if size < start + header.n_bytes:
         raise error(f"{path} is damaged: {size - start:,} of {header.n_bytes:,} bytes are there.")
-    return Stored(header.mapped(file, start), (path.name, size))
+    return Stored(header.mapped(file, start), (path.name,))
 
 
 def _from_npz(
@@ -132,8 +142,7 @@ def _from_npz(
             if member.read(1):
                 raise error(f"{path} is damaged: {what} is longer than it says.")
             unpacked.flush()
-            mark = (path.name, wanted, info.file_size, info.CRC)
-            return Stored(header.mapped(unpacked, 0), mark)
+            return Stored(header.mapped(unpacked, 0), (path.name, wanted))
 
 
 def _append(unpacked: Any, piece: bytes, what: str, error: type[ConfideError]) -> None:
@@ -168,6 +177,9 @@ def _header(
         header = _Header(*np.lib.format.read_array_header_1_0(file))
     else:
         header = _Header(*np.lib.format.read_array_header_2_0(file))
+    # NumPy lets booleans and negative numbers pass.
+    if not all(type(n) is int and n >= 0 for n in header.shape):
+        raise error(f"{what} is damaged: its shape is {header.shape}; expected whole numbers.")
     check(what, header.shape, header.dtype)
     if not 0 < header.n_bytes <= max_bytes:
         raise error(f"{what} takes {header.n_bytes:,} bytes; expected 1 to {max_bytes:,}.")

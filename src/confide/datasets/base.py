@@ -97,7 +97,9 @@ class Opened:
     notes : what the loader decided and left out, one sentence each
     fingerprint : -> SHA-256 (hex) of the records, patients, labels, groups, split and of what
         makes the inputs: the inputs themselves where they are in memory, otherwise the settings
-        and the names and sizes of files
+        and the names and contents of files, all of which are read for it
+    reading : how the inputs are read where that was decided from all of them, as JSON values for
+        :meth:`Source.open`; {"scale": float, "channels": 1 or 3} for :class:`Images`, else {}
 
     Raises
     ------
@@ -112,6 +114,7 @@ class Opened:
     read: Callable[[NDArray[np.intp]], NDArray[Any]] = field(repr=False)
     notes: tuple[str, ...] = ()
     fingerprint: Callable[[], str] = field(repr=False)
+    reading: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check_split(self.cohort, self.test)
@@ -156,7 +159,7 @@ def fingerprint_of_files(
     ----------
     cohort, test : as in :class:`Opened`
     names : names of the files, relative to their folder
-    marks : plain values that change with the files or with how they are read
+    marks : plain values that change with the contents of the files or with how they are read
     """
     return _fingerprint(cohort, {"files": _json([list(names), list(marks)])}, test)
 
@@ -230,11 +233,17 @@ class Source(Settings, ABC):
             update={name: value for name, value in blank.items() if name in type(self).model_fields}
         )
 
-    def open(self, folder: Path = Path()) -> Opened:
+    def open(self, folder: Path = Path(), reading: Mapping[str, Any] | None = None) -> Opened:
         """Prepare to read the records some at a time; raises as :meth:`load`.
 
         A source whose records need not all be in memory overrides this, and loads by
         :meth:`Opened.load`.
+
+        Parameters
+        ----------
+        folder : relative paths are relative to it
+        reading : :attr:`Opened.reading` of records opened before, to read these in the same way;
+            without meaning for sources that decide nothing from all records
         """
         data = self.load(folder)
         return Opened(

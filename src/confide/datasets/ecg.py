@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -23,6 +24,7 @@ from confide.datasets.base import (
 from confide.errors import TableError
 
 _TYPES = (np.float32, np.float64, np.int16)
+_MAX_NUMBERS = 100_000_000  # of a record
 
 
 class Ecg(Source):
@@ -55,7 +57,7 @@ class Ecg(Source):
         """See :meth:`Source.load`."""
         return self.open(folder).load()
 
-    def open(self, folder: Path = Path()) -> Opened:
+    def open(self, folder: Path = Path(), reading: Mapping[str, Any] | None = None) -> Opened:
         """See :meth:`Source.open`; an ECG with a number that is not finite raises when read."""
         path = folder / self.path
         frame, cohort, test = read_cohort(
@@ -81,7 +83,7 @@ class Ecg(Source):
                 reserved=(self.patient, *([self.record] if self.record else [])),
                 shape=(n_leads, n_samples),
                 read=lambda rows: _read(stored.array, rows, where),
-                fingerprint=lambda: fingerprint_of_files(cohort, test, [], stored.mark),
+                fingerprint=lambda: fingerprint_of_files(cohort, test, [], stored.mark()),
             )
 
 
@@ -93,6 +95,11 @@ def _check_array(what: str, shape: tuple[int, ...], dtype: np.dtype[Any], n_reco
     if shape[0] != n_records:
         raise TableError(
             f"{what} has {shape[0]} records for a table of {n_records} rows; expected one a row."
+        )
+    if shape[1] * shape[2] > _MAX_NUMBERS:
+        raise TableError(
+            f"{what} has records of {shape[1]:,} samples x {shape[2]:,} leads; expected at most "
+            f"{_MAX_NUMBERS:,} numbers each, cut them into shorter ones."
         )
 
 

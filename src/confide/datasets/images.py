@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import pandas as pd
 from pydantic import Field, model_validator
@@ -20,7 +21,8 @@ from confide.datasets.base import (
     naming,
     read_cohort,
 )
-from confide.datasets.pixels import Channels, Pictures, open_files, open_images
+from confide.datasets.pixels import Pictures, open_files, open_images
+from confide.datasets.reading import Channels, Reading
 from confide.errors import ImageError, MissingFileError
 
 Side = Annotated[int, Field(ge=1, le=4096)]
@@ -69,8 +71,20 @@ class Images(Source):
         """See :meth:`Source.load`."""
         return self.open(folder).load()
 
-    def open(self, folder: Path = Path()) -> Opened:
-        """See :meth:`Source.open`; images are decoded when they are read."""
+    def open(self, folder: Path = Path(), reading: Mapping[str, Any] | None = None) -> Opened:
+        """See :meth:`Source.open`; images are decoded when they are read.
+
+        Which channels and which scale of 16-bit images are decided from all images together; with
+        `reading`, they are taken from there.  Then images in colour become grey where grey was
+        decided.
+
+        Raises
+        ------
+        ArgumentError : a `reading` that no images gave
+        MismatchError : `channels` contradicts `reading`
+        ImageError : also for 16-bit values beyond the scale of `reading`
+        """
+        decided = None if reading is None else Reading.from_json(reading, self.channels)
         path = folder / self.path
         frame, cohort, test = read_cohort(
             path,
@@ -81,9 +95,9 @@ class Images(Source):
             test=self.test,
         )
         with naming(path):
-            names, found = self._pictures(folder, path, frame)
+            names, found = self._pictures(folder, path, frame, decided)
             # Channels and scale as they were decided, so that equal pixels count as equal.
-            marks = (self.channels, found.shape, float(found.scale), found.mark)
+            marks = (self.channels, found.shape, found.reading.scale)
             named = (self.patient, self.record, self.image if self.image in frame else None)
             return Opened(
                 cohort=cohort,
@@ -93,16 +107,20 @@ class Images(Source):
                 shape=found.shape,
                 read=found.read,
                 notes=found.notes,
-                fingerprint=lambda: fingerprint_of_files(cohort, test, names, marks),
+                fingerprint=lambda: fingerprint_of_files(
+                    cohort, test, names, (*marks, found.mark())
+                ),
+                reading=found.reading.to_json(),
             )
 
     def _pictures(
-        self, folder: Path, path: Path, frame: pd.DataFrame
+        self, folder: Path, path: Path, frame: pd.DataFrame, reading: Reading | None
     ) -> tuple[list[str], Pictures]:
         """Names of the files, if there are any, and the images."""
         if self.array is not None:
+            where = folder / self.array
             return [], open_images(
-                folder / self.array, self.array_key, len(frame), self.size, self.channels
+                where, self.array_key, len(frame), self.size, self.channels, reading
             )
         require_columns(frame, [self.image])
         place = path.parent if self.images is None else folder / self.images
@@ -110,7 +128,7 @@ class Images(Source):
             raise MissingFileError(f"There is no folder of images {place}; check the path.")
         root, names = place.resolve(), frame[self.image].tolist()
         files = [_inside(root, name, row) for row, name in enumerate(names)]
-        return names, open_files(files, self.size, self.channels)
+        return names, open_files(files, self.size, self.channels, reading)
 
 
 def _inside(folder: Path, name: object, row: int) -> Path:

@@ -1,39 +1,27 @@
-"""Image files and arrays of images -> uint8 images of one size, decoded when they are asked for.
-
-Files are decoded as PNG, JPEG or DICOM and nothing else, whatever they are called, because every
-further decoder is a further risk with files from elsewhere.
-"""
+"""Image files and arrays of images -> uint8 images of one size, decoded when they are asked for."""
 
 from __future__ import annotations
 
+import hashlib
 import os
-import struct
 import threading
 import warnings
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from confide.datasets import dicom
 from confide.datasets.arrays import MAX_ARRAY_BYTES, open_array
+from confide.datasets.image_files import Head, Kind, Size, decoded, look, naming, resized
+from confide.datasets.reading import Channels, Reading
 from confide.errors import ImageError
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-Size = tuple[int, int]
-Channels = Literal["auto", 1, 3]
 _Result = TypeVar("_Result")
-
-# What Pillow and zlib raise on damaged files.
-_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
 
 # Filters of warnings belong to the process: two threads that set them at once would not restore
 # them.
@@ -47,17 +35,38 @@ class Pictures:
     Parameters
     ----------
     decode : row -> (height, width) or (height, width, 3), uint8, or float32 for 16 bits
-    shape : channels, height and width of the result
-    scale : factor that brings 16-bit images to 0-255: one for all, so that they stay comparable
+    path : row -> its file, for messages
+    size : height and width of the result
+    reading : channels, and the scale of 16-bit images: one for all, so that they stay comparable
     notes : what was decided, one sentence each
-    mark : plain values that change when the files do
+    mark : -> plain values that change with the content of the files; reads all of it
     """
 
-    decode: Callable[[int], NDArray[Any]]
-    shape: tuple[int, int, int]
-    scale: np.float32
+    decode: Callable[[int], NDArray[Any]] = field(repr=False)
+    path: Callable[[int], Path] = field(repr=False)
+    size: Size
+    reading: Reading
     notes: tuple[str, ...]
-    mark: tuple[Any, ...] = field(repr=False)
+    mark: Callable[[], tuple[Any, ...]] = field(repr=False)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the result."""
+        return (self.reading.channels, *self.size)
+
+    def one(self, row: int) -> NDArray[np.uint8]:
+        """(height, width) or (height, width, 3) uint8 of a row; raises as :meth:`read`."""
+        image = self.decode(row)
+        if image.dtype == np.uint8:
+            return image
+        largest = int(np.rint(image.max()))
+        if largest > self.reading.top:
+            raise ImageError(
+                f"Row {row}: {self.path(row)} has the 16-bit value {largest:,}, brighter than the "
+                f"images that the key was calibrated with (at most {self.reading.top:,}); leave "
+                "the image out, bring its values to that range, or use a new key."
+            )
+        return np.round(image * np.float32(self.reading.scale)).astype(np.uint8)
 
     def read(self, rows: NDArray[np.intp]) -> NDArray[np.uint8]:
         """Decode and resize some images, on all cores.
@@ -72,12 +81,12 @@ class Pictures:
 
         Raises
         ------
-        ImageError : a file is damaged; names the row and the file
+        ImageError : a file is damaged, or brighter than the scale allows; names the row and the
+            file
         """
         result = np.empty((len(rows), *self.shape), dtype=np.uint8)
-        for i, image in enumerate(_each(self.decode, rows.tolist())):
-            pixels = image if image.dtype == np.uint8 else np.round(image * self.scale)
-            result[i] = np.moveaxis(np.atleast_3d(pixels), -1, 0)
+        for i, image in enumerate(_each(self.one, rows.tolist())):
+            result[i] = np.moveaxis(np.atleast_3d(image), -1, 0)
         return result
 
 
@@ -89,7 +98,12 @@ def read_files(
     return found.read(np.arange(len(paths))), found.notes
 
 
-def open_files(paths: Sequence[Path], size: Size, channels: Channels = "auto") -> Pictures:
+def open_files(
+    paths: Sequence[Path],
+    size: Size,
+    channels: Channels = "auto",
+    reading: Reading | None = None,
+) -> Pictures:
     """Survey image files; memory does not grow with their pixels.
 
     The headers of all files are read.  Decoded are only those that may have colour, up to the
@@ -101,23 +115,30 @@ def open_files(paths: Sequence[Path], size: Size, channels: Channels = "auto") -
     paths : PNG, JPEG or DICOM files, one a record
     size : height and width of the result
     channels : 1 (grey), 3 (RGB), or "auto": grey if no image has colour
+    reading : channels and scale that were decided before, instead of deciding them
 
     Raises
     ------
-    ImageError : a file is absent, damaged, too large in pixels, holds several frames, or is no
-        PNG, JPEG or DICOM; names the row and the file
+    ImageError : a file is absent, damaged, too large in pixels, holds several frames, is no PNG,
+        JPEG or DICOM, or has 16-bit values beyond the scale of `reading`; names the row and the
+        file
     MissingExtraError : there are DICOM files, and the packages that read them are not installed
     """
+    channels = channels if reading is None else reading.channels
 
     def decode(row: int) -> NDArray[Any]:
-        with _naming(row, paths[row]):
-            return _decoded(paths[row], size, channels)
+        with naming(row, paths[row]):
+            return decoded(paths[row], size, channels)
 
-    def look(row: int) -> _Head:
-        with _naming(row, paths[row]):
-            return _head(paths[row])
+    def digest(row: int) -> str:
+        with naming(row, paths[row]), paths[row].open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
-    heads = list(_each(look, range(len(paths))))
+    def head(row: int) -> Head:
+        with naming(row, paths[row]):
+            return look(paths[row])
+
+    heads = list(_each(head, range(len(paths))))
     kinds = [head.kind for head in heads]
     n_burned_in = sum(head.burned_in for head in heads)
     n_bare = sum(head.bare for head in heads)
@@ -132,8 +153,16 @@ def open_files(paths: Sequence[Path], size: Size, channels: Channels = "auto") -
             f"{n_burned_in} images say that they have burned-in annotations (names may be "
             "readable in the pixels)."
         )
-    mark = tuple(head.n_bytes for head in heads)
-    return _surveyed(decode, kinds, size, channels, notes, mark)
+    return _surveyed(
+        kinds,
+        channels,
+        reading,
+        decode=decode,
+        path=lambda row: paths[row],
+        size=size,
+        notes=tuple(notes),
+        mark=lambda: tuple(_each(digest, range(len(paths)))),
+    )
 
 
 def read_array(
@@ -156,6 +185,7 @@ def open_images(
     n_records: int,
     size: Size,
     channels: Channels = "auto",
+    reading: Reading | None = None,
     *,
     max_bytes: int = MAX_ARRAY_BYTES,
 ) -> Pictures:
@@ -169,15 +199,18 @@ def open_images(
     path : the file
     key : name of the array in an .npz file; None for the first
     n_records : how many images there should be
-    size, channels : as in :func:`open_files`
+    size, channels, reading : as in :func:`open_files`
     max_bytes : most bytes that the array may have
 
     Raises
     ------
     MissingFileError : there is no such file
-    ImageError : not such a file, no such array, or one of the wrong shape, type or size
+    ImageError : not such a file, no such array, one of the wrong shape, type or size, or 16-bit
+        values beyond the scale of `reading`
     """
     from PIL import Image
+
+    channels = channels if reading is None else reading.channels
 
     def check(what: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         _check_array(what, shape, dtype, n_records)
@@ -189,13 +222,24 @@ def open_images(
         array = array[..., 0] if array.shape[3] == 1 else array
 
     def decode(row: int) -> NDArray[Any]:
-        return _resized(Image.fromarray(np.ascontiguousarray(array[row])), size, channels)
+        return resized(Image.fromarray(np.ascontiguousarray(array[row])), size, channels)
 
-    kind: _Kind = "deep" if array.dtype == np.uint16 else "colour" if array.ndim == 4 else "grey"
-    return _surveyed(decode, [kind] * n_records, size, channels, [], stored.mark)
+    kind: Kind = "deep" if array.dtype == np.uint16 else "colour" if array.ndim == 4 else "grey"
+    return _surveyed(
+        [kind] * n_records,
+        channels,
+        reading,
+        decode=decode,
+        path=lambda row: path,
+        size=size,
+        notes=(),
+        mark=stored.mark,
+    )
 
 
 def _check_array(what: str, shape: tuple[int, ...], dtype: np.dtype[Any], n_records: int) -> None:
+    from PIL import Image
+
     if dtype not in (np.uint8, np.uint16):
         raise ImageError(f"{what} is of type {dtype}; expected uint8 or uint16.")
     colour = len(shape) == 4 and dtype == np.uint8 and bool({shape[1], shape[3]} & {1, 3})
@@ -208,44 +252,46 @@ def _check_array(what: str, shape: tuple[int, ...], dtype: np.dtype[Any], n_reco
         raise ImageError(
             f"{what} has {shape[0]} images for a table of {n_records} rows; expected one a row."
         )
+    height, width = shape[2:] if colour and shape[3] not in (1, 3) else shape[1:3]
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and height * width > limit:
+        raise ImageError(
+            f"{what} has images of {height:,} x {width:,} pixels; expected at most {limit:,} "
+            "each, make them smaller."
+        )
 
 
 # --- what all images have in common
 
-_Kind = Literal["grey", "colour", "deep"]  # colour: may have it; deep: of 16 bits
-
 
 def _surveyed(
-    decode: Callable[[int], NDArray[Any]],
-    kinds: Sequence[_Kind],
-    size: Size,
+    kinds: Sequence[Kind],
     channels: Channels,
-    notes: list[str],
-    mark: tuple[Any, ...],
+    reading: Reading | None,
+    *,
+    decode: Callable[[int], NDArray[Any]],
+    notes: tuple[str, ...],
+    **given: Any,
 ) -> Pictures:
-    coloured = channels == 3
-    if channels == "auto":
-        maybe = [row for row, kind in enumerate(kinds) if kind == "colour"]
-        coloured = any(image.ndim == 3 for image in _each(decode, maybe))
+    """The images, read as it was decided before, or else as all of them together ask for."""
     deep = [row for row, kind in enumerate(kinds) if kind == "deep"]
-    largest = max((float(image.max()) for image in _each(decode, deep)), default=None)
-    scale, of_scale = _scale(largest, len(deep))
-    return Pictures(
-        decode=decode,
-        shape=(3 if coloured else 1, *size),
-        scale=scale,
-        notes=(*of_scale, *notes),
-        mark=mark,
-    )
-
-
-def _scale(largest: float | None, n_images: int) -> tuple[np.float32, tuple[str, ...]]:
-    """Factor for 16-bit images: many have 10 or 12 bits in use, and would be black if halved."""
-    if largest is None:
-        return np.float32(1), ()
-    top = 2 ** max(8, int(np.ceil(largest)).bit_length()) - 1
-    note = f"{n_images} images have 16 bits; their values 0 to {top:,} became 0 to 255."
-    return np.float32(255 / top), (note,)
+    decided = reading
+    if decided is None:
+        coloured = channels == 3
+        if channels == "auto":
+            maybe = [row for row, kind in enumerate(kinds) if kind == "colour"]
+            coloured = any(image.ndim == 3 for image in _each(decode, maybe))
+        largest = max((float(image.max()) for image in _each(decode, deep)), default=None)
+        decided = Reading.of(largest, coloured)
+    if deep:
+        says = f"their values 0 to {decided.top:,} became 0 to 255."
+        notes = (f"{len(deep)} images have 16 bits; {says}", *notes)
+    found = Pictures(decode=decode, reading=decided, notes=notes, **given)
+    if reading is not None:
+        # Refused now, and not halfway through the work.
+        for _ in _each(found.one, deep):
+            pass
+    return found
 
 
 def _each(function: Callable[[int], _Result], rows: Sequence[int]) -> Iterator[_Result]:
@@ -270,89 +316,3 @@ def _quiet() -> Iterator[None]:
         # Metadata that Pillow and pydicom cannot read have no bearing on the pixels.
         warnings.simplefilter("ignore", UserWarning)
         yield
-
-
-# --- files
-
-
-class _Head(NamedTuple):
-    kind: _Kind
-    n_bytes: int
-    burned_in: bool = False
-    bare: bool = False  # DICOM without a window
-
-
-def _head(path: Path) -> _Head:
-    with path.open("rb") as file:
-        n_bytes = os.fstat(file.fileno()).st_size
-        if dicom.is_dicom(file):
-            head = dicom.look(path)
-            return _Head("colour" if head.colour else "grey", n_bytes, head.burned_in, head.bare)
-        with _opened(file, path) as image:
-            if image.mode.startswith("I"):
-                return _Head("deep", n_bytes)
-            return _Head("grey" if image.mode in ("1", "L", "LA") else "colour", n_bytes)
-
-
-def _decoded(path: Path, size: Size, channels: Channels) -> NDArray[Any]:
-    """(height, width) or (height, width, 3); uint8, or float32 for 16-bit files."""
-    from PIL import Image
-
-    with path.open("rb") as file:
-        if not dicom.is_dicom(file):
-            with _opened(file, path) as image:
-                return _resized(image, size, channels)
-    pixels = dicom.read_dicom(path)
-    resized = _resized(Image.fromarray(pixels), size, channels)
-    # Already on the scale of 0 to 255, unlike 16-bit files.
-    return np.round(resized).astype(np.uint8) if pixels.ndim == 2 else resized
-
-
-@contextmanager
-def _opened(file: Any, path: Path) -> Iterator[Image]:
-    from PIL import Image
-
-    with Image.open(file, formats=("PNG", "JPEG")) as image:
-        if getattr(image, "n_frames", 1) > 1:
-            raise ImageError(f"{path} holds several frames; save one image per file.")
-        yield image
-
-
-@contextmanager
-def _naming(row: int, path: Path) -> Iterator[None]:
-    """Turn what goes wrong with a file into an ImageError that names row and file."""
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        yield
-    except ImageError as error:
-        raise ImageError(f"Row {row}: {error}") from error
-    except FileNotFoundError as error:
-        raise ImageError(
-            f"Row {row}: There is no image {path}; check the table and the folder."
-        ) from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(
-            f"Row {row}: {path} has more than {Image.MAX_IMAGE_PIXELS:,} pixels; make it smaller."
-        ) from error
-    except UnidentifiedImageError as error:
-        raise ImageError(
-            f"Row {row}: {path} is not a PNG or JPEG image, nor DICOM; convert it to PNG."
-        ) from error
-    except _DAMAGED as error:
-        raise ImageError(f"Row {row}: {path} is damaged or cannot be read ({error}).") from error
-
-
-def _resized(image: Image, size: Size, channels: Channels) -> NDArray[Any]:
-    from PIL.Image import Resampling
-
-    height, width = size
-    if image.mode == "F" or image.mode.startswith("I"):  # scaled later, or already
-        image = image.convert("F")
-    elif image.mode in ("1", "L", "LA") or channels == 1:
-        image = image.convert("L")
-    else:
-        image = image.convert("RGB")
-    pixels = np.asarray(image.resize((width, height), Resampling.BILINEAR))
-    grey = pixels.ndim == 3 and bool((pixels == pixels[..., :1]).all())
-    return pixels[..., 0] if grey else pixels

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from confide.encoders.settings import Dtype
 from confide.encoders.shards import Layout
-from confide.errors import ArgumentError, MissingFileError, ReleaseError
+from confide.errors import ArgumentError, MissingFileError, ReleaseError, UnfinishedError
 
 FORMAT: Literal[1] = 1
 MANIFEST = "release.json"
@@ -23,6 +23,10 @@ RESERVED = ("code", "split", "patient")
 STATEMENT = (
     "The codes are compatible with NeuraCrypt (Yala et al., 2021); how much they give away is "
     "what the attack suite measures."
+)
+STATEMENT_LINEAR = (
+    "The codes are those of one secret matrix, the weak baseline of NeuraCrypt (Yala et al., "
+    "2021); expect them to be undone."
 )
 _LARGEST_MANIFEST = 64_000_000
 
@@ -154,9 +158,9 @@ def _raw(path: Path) -> bytes | None:
         return file.read_bytes()
     except FileNotFoundError:
         if (path / "codes.zarr").is_dir():
-            raise ReleaseError(
-                f"{path} is not finished: it has no {MANIFEST}. Run the same command again to "
-                "finish it."
+            raise UnfinishedError(
+                f"{path} is not finished, or its {MANIFEST} was lost. Run the same command again "
+                "where it was made to finish it, or get it again."
             ) from None
         raise MissingFileError(f"{file} is missing; is {path} a release?") from None
     except OSError as error:

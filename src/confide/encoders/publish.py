@@ -26,6 +26,7 @@ from confide.encoders.manifest import (
     RECORDS,
     RESERVED,
     STATEMENT,
+    STATEMENT_LINEAR,
     Manifest,
     check_facts,
     read_manifest,
@@ -124,6 +125,7 @@ class Publisher:
         columns: tuple[str, ...] = (),
         pseudonyms: bool = False,
         shard_bytes: int = SHARD_BYTES,
+        codes_per_shard: int | None = None,
     ) -> None:
         """Write the table and lay out the array; call it again, with the same, when going on.
 
@@ -138,6 +140,7 @@ class Publisher:
         labels, columns : names of columns of `records`
         pseudonyms : whether `records` holds pseudonyms of the patients
         shard_bytes : size of a file, about, and of the memory that writing needs
+        codes_per_shard : codes in a file, in place of its size
 
         Raises
         ------
@@ -149,7 +152,10 @@ class Publisher:
         _check_table(records, names, self.truth, pseudonyms)
         patient = ("patient",) if pseudonyms else ()
         table = render_records(records, ("code", *names, "split", *patient))
-        layout = Layout.plan(len(self.truth), (shape[0], shape[1]), dtype, shard_bytes)
+        layout = Layout.plan(
+            len(self.truth), (shape[0], shape[1]), dtype, shard_bytes, codes_per_shard
+        )
+        linear = isinstance(encoder, dict) and encoder.get("name") == "linear"
         facts = {
             "format": FORMAT,
             "confide": version("confide"),
@@ -159,7 +165,7 @@ class Publisher:
             "labels": labels,
             "columns": columns,
             "pseudonyms": pseudonyms,
-            "statement": STATEMENT,
+            "statement": STATEMENT_LINEAR if linear else STATEMENT,
             **asdict(layout),
         }
         self._facts = check_facts(plain(facts))

@@ -147,7 +147,8 @@ def verify(path: Path, progress: Callable[[int, int], None] | None = None) -> li
     Raises
     ------
     MissingFileError : there is no release at `path`
-    ReleaseError : it is not finished, or its manifest is sound but of another format
+    UnfinishedError : it has no manifest (yet)
+    ReleaseError : its manifest is sound but of another format
     """
     manifest = read_manifest(path)
     if manifest is None:

@@ -88,6 +88,8 @@ class NeuraCryptSettings(_Encode):
     def architecture(self, shape: Shape) -> dict[str, Any]:
         """What a key is bound to, for records of this shape; JSON values."""
         fields = {"name", "patch", "width", "private_depth", "norm", "position"}
+        if self.norm == "batch":
+            fields |= {"batch_size"}
         return {**self.model_dump(include=fields), "shape": list(shape)}
 
 

@@ -74,12 +74,21 @@ class Layout:
         shape: tuple[int, int],
         dtype: Dtype,
         shard_bytes: int = SHARD_BYTES,
+        codes_per_shard: int | None = None,
     ) -> Layout:
-        """Chunks of 64 kB and shards of `shard_bytes`, or of one code where that is larger."""
+        """Chunks of 64 kB and shards of `shard_bytes`, or of one code where that is larger.
+
+        With `codes_per_shard`, shards of as many codes, in the largest chunks that divide them.
+        """
         check.one_of(_STORED, dtype=dtype)
         size = max(1, shape[0] * shape[1] * np.dtype(_STORED[dtype]).itemsize)
         chunk = max(1, min(_CHUNK_BYTES, shard_bytes) // size)
-        chunks = max(1, min(shard_bytes // (size * chunk), -(-n_records // chunk)))
+        if codes_per_shard is not None:
+            chunk = max(k for k in range(1, chunk + 1) if codes_per_shard % k == 0)
+            shard_bytes = codes_per_shard * size
+        chunks = shard_bytes // (size * chunk)
+        if codes_per_shard is None:
+            chunks = max(1, min(chunks, -(-n_records // chunk)))
         return cls(
             n_records=n_records,
             shape=shape,

@@ -58,6 +58,7 @@ class KeyState:
         ------
         KeyFileError : the state is damaged, open to other users, or of another key
         """
+        key_path = key_path.resolve()  # a link to a key leads to the state of that key
         state = cls(key_path.with_name(key_path.name + ".state.json"), key_id)
         state._read()
         return state

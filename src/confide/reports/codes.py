@@ -13,7 +13,7 @@ from confide.reports.view import SMALL_CELL, WITHHELD, part
 
 _ENCODERS = {
     "neuracrypt": "codes of a NeuraCrypt encoder with a secret key",
-    "linear": "codes of a linear encoder with a secret key, a weak baseline",
+    "linear": "codes of a linear encoder, a weak baseline",
     None: "the records themselves, with a trainable encoder in front of the same network",
 }
 

@@ -25,23 +25,22 @@ def renderables(found: dict[str, Any], out: Path) -> list[RenderableType]:
     rows, width = found["shape"]
     order = ("train", "dev", "test")
     splits = ", ".join(f"{found['splits'].get(split, 0):,} {split}" for split in order)
+    pseudonym = ["a pseudonym of the patient"] if found["pseudonyms"] else []
     for name, value in {
         "Release": f"{out} ({found['bytes'] / 1e6:,.1f} MB)",
         "Codes": f"{found['n_records']:,} ({splits})",
         "Each code": f"{rows:,} rows of {width:,} numbers, {found['dtype']}",
-        "Published": ", ".join([*found["labels"], *found["columns"]]),
+        "Published": ", ".join([*found["labels"], *found["columns"], "split", *pseudonym]),
         "Key id": found["key_id"],
         "Digest": found["digest"],
     }.items():
         table.add_row(name, numbers.name(value))
     notes = list(found["notes"])
-    if found["alone"]:
-        one = found["alone"] == 1
-        notes.append(
-            f"{found['alone']:,} {'record is the only one' if one else 'records are the only ones'}"
-            f" with {'its' if one else 'their'} values of the published columns; who knows these "
-            "of a patient knows the code."
-        )
+    who = "patients" if found["pseudonyms"] else "records"
+    notes.append(
+        f"{found['alone']:,} {who} are the only ones with their published values; whoever knows "
+        "these of a patient knows which codes are theirs."
+    )
     kept = f"{out.name}.private says which code is whose: keep it and the key inside."
-    lines = [*notes, kept, found["statement"]]
+    lines = [*notes, kept, found["statement"], "No attack was run on this release."]
     return [table, "", *(numbers.name(line) for line in lines)]

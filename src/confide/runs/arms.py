@@ -43,6 +43,7 @@ class Sites:
         record where the release does not tell)
     site : (n_records,) number of each record's site
     truths : one a site, the owners of the codes where RELEASE.private is at hand, else None
+    fingerprints : one a site, of the records that were encoded, likewise
     units : "patients", or "records" where the patients are not known
     """
 
@@ -51,6 +52,7 @@ class Sites:
     records: pd.DataFrame
     site: NDArray[np.intp]
     truths: tuple[pd.DataFrame | None, ...]
+    fingerprints: tuple[str | None, ...]
     units: str
 
     @classmethod
@@ -86,6 +88,7 @@ class Sites:
             records=records,
             site=np.repeat(np.arange(len(tables)), [len(table) for table in tables]),
             truths=truths,
+            fingerprints=tuple(_fingerprint(path) for path in paths),
             units="patients" if known else "records",
         )
 
@@ -184,8 +187,6 @@ class _Plain:
     config: CodesConfig
     sites: Sites
     x: NDArray[Any]
-    mean: NDArray[np.float32]
-    scale: NDArray[np.float32]
 
     @classmethod
     def read(cls, config: CodesConfig, folder: Path, sites: Sites) -> _Plain:
@@ -194,20 +195,15 @@ class _Plain:
             settings, place = load(folder / path)
             opened = settings.data.open(place)
             truth = _needed(sites, i)
-            rows = truth["row"].to_numpy()
-            same = rows.max(initial=-1) < opened.cohort.n_records and np.array_equal(
-                opened.cohort.record[rows].astype(str), truth["record"].to_numpy().astype(str)
-            )
-            if not same:
+            wanted = list(opened.shape), opened.fingerprint()
+            if wanted != (sites.releases[i].manifest.encoder.get("shape"), sites.fingerprints[i]):
                 raise MismatchError(
                     f"The records of {folder / path} are not those of the release of site "
-                    f"{sites.names[i]!r}; name the configuration that the release was made from."
+                    f"{sites.names[i]!r}; name the configuration that the release was made from, "
+                    "in the order of the releases."
                 )
-            parts.append(opened.read(rows))
-        x = np.concatenate(parts)
-        train = np.flatnonzero(sites.records["split"] == "train")
-        mean, scale = _statistics(x, train)
-        return cls(config=config, sites=sites, x=x, mean=mean, scale=scale)
+            parts.append(opened.read(truth["row"].to_numpy()))
+        return cls(config=config, sites=sites, x=np.concatenate(parts))
 
     @property
     def encoder(self) -> dict[str, Any]:
@@ -215,10 +211,28 @@ class _Plain:
         return self.sites.releases[0].manifest.encoder
 
     def inputs(self, device: torch.device) -> Inputs:
-        """The standardised records."""
-        from confide.training.inputs import ArrayInputs
+        """The records, standardised by the training records of their own site, as codes are."""
+        import torch
 
-        return ArrayInputs(self.x, device, mean=self.mean, scale=self.scale)
+        from confide.training.inputs import ArrayInputs, MappedInputs
+
+        train = (self.sites.records["split"] == "train").to_numpy()
+        n_sites = len(self.sites.names)
+        found = [
+            _statistics(self.x, np.flatnonzero(train & (self.sites.site == i)))
+            for i in range(n_sites)
+        ]
+        sides = (1,) * (self.x.ndim - 2)
+        mean, scale = (
+            torch.from_numpy(np.stack(one)).to(device).view(n_sites, -1, *sides)
+            for one in zip(*found, strict=True)
+        )
+
+        def standardise(rows: NDArray[np.intp], x: torch.Tensor) -> torch.Tensor:
+            site = torch.from_numpy(self.sites.site[rows]).to(device)
+            return (x - mean[site]) / scale[site]
+
+        return MappedInputs(ArrayInputs(self.x, device), standardise, self.x.shape[1:])
 
     def arm(self, device: torch.device) -> Arm:
         """The same network with a trainable encoder in front."""
@@ -327,3 +341,10 @@ def _needed(sites: Sites, i: int) -> pd.DataFrame:
             "`compare`."
         )
     return truth
+
+
+def _fingerprint(path: Path) -> str | None:
+    file = path.with_name(f"{path.name}.private") / PROGRESS
+    found = read_json(file) if file.is_file() else {}
+    asked = found.get("asked") if isinstance(found, dict) else None
+    return asked.get("fingerprint of the data") if isinstance(asked, dict) else None

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from confide._tables import label_columns
 from confide.config import CodesConfig
-from confide.encoders.manifest import STATEMENT
-from confide.errors import TableError
+from confide.encoders.release import verify
+from confide.errors import ReleaseError, TableError
 from confide.runs.arms import Arm, Sites, arms_of
 from confide.runs.compared import ALL_SITES, N_RESAMPLES, Scores, compare
 from confide.runs.fits import FitFolder
@@ -69,7 +69,9 @@ def train_on_codes(
     """
     from confide.training.device import device_of
 
-    sites = Sites.read(config.data.sites, [folder / path for path in config.data.path])
+    paths = [folder / path for path in config.data.path]
+    sites = Sites.read(config.data.sites, paths)
+    _refuse_damage(paths)
     tasks = [task_of(sites, name, several=len(config.data.label) > 1) for name in config.data.label]
     groups = _groups(sites, config.data.groups)
     with FitFolder.open(out, _asked(config, sites)) as fits:
@@ -89,6 +91,16 @@ def train_on_codes(
         summary = _summary(config, sites, tasks, arms, parts)
         _store(out, config, sites, tasks, table, summary)
     return CodesResult(table=table, summary=summary)
+
+
+def _refuse_damage(paths: list[Path]) -> None:
+    for path in paths:
+        damage = verify(path)
+        if damage:
+            raise ReleaseError(
+                f"{path} is not as it was made: {damage[0].file} is {damage[0].what} "
+                f"({len(damage)} file(s) in all); get it again from the site that made it."
+            )
 
 
 def task_of(sites: Sites, name: str, *, several: bool) -> Task:
@@ -196,6 +208,7 @@ def _groups(sites: Sites, names: tuple[str, ...]) -> pd.DataFrame:
 
 def _asked(config: CodesConfig, sites: Sites) -> dict[str, Any]:
     asked = config.model_dump(mode="json", include={"train", "compare"})
+    asked["precision"] = config.performance.precision
     asked["releases"] = {
         name: release.manifest.digest
         for name, release in zip(sites.names, sites.releases, strict=True)
@@ -217,7 +230,7 @@ def _summary(
         "sites": [_site(sites, i) for i in range(len(sites.names))],
         "units": sites.units,
         "n_resamples": N_RESAMPLES,
-        "statement": STATEMENT,
+        "statement": sites.releases[0].manifest.statement,
         "warnings": _warnings(sites),
     }
 
@@ -271,6 +284,10 @@ def _store(
         "shape": list(sites.releases[0].shape),
         "keys": {
             name: release.key_id for name, release in zip(sites.names, sites.releases, strict=True)
+        },
+        "digests": {
+            name: release.manifest.digest
+            for name, release in zip(sites.names, sites.releases, strict=True)
         },
         "labels": {task.name: list(task.classes) for task in tasks},
     }

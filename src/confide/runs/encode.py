@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ from numpy.typing import NDArray
 
 from confide.cohort import Cohort
 from confide.config import Config
-from confide.datasets import Opened
+from confide.datasets import ByFraction, Opened
 from confide.datasets.features import may_identify
 from confide.encoders.derive import Chance
 from confide.encoders.key import Key
@@ -30,6 +33,9 @@ from confide.runs.models import Progress, silent
 
 MAX_CALIBRATION = 512
 """Records that calibrate an encoder, at most."""
+
+MAX_CALIBRATION_BYTES = 2**28
+"""Memory of the records that calibrate an encoder, at most."""
 
 _NOT_THE_ANSWER = {"path", "images", "array"}  # where data lie; the fingerprint tells what they are
 
@@ -73,12 +79,13 @@ def encode(
     state = KeyState.of(key_path, key.id)
     if not (reuse_key or Publisher.begun(out)):
         state.refuse_reuse()
-    opened = config.data.open(folder)
+    opened = _opened(config, folder, key, state)
     settings.n_patches(opened.shape)
     labels, columns = _named(config, opened)
-    table = _table(opened, settings, labels, columns)
+    dev_seed = _seed(key, f"dev {settings.dev.seed}")
+    table = _table(opened, settings, dev_seed, labels, columns)
     encoder = _Encoding(config, opened, key, state)
-    asked = _asked(config, opened, key, table)
+    asked = _asked(config, opened, key, table) | {"the calibration of the key": encoder.digest}
     with Publisher.open(out, asked, lambda: _order(opened.cohort)) as p:
         state.register(p.release_id, out.resolve(), force=reuse_key)
         rows = p.truth["row"].to_numpy()
@@ -97,6 +104,26 @@ def encode(
     return _summary(manifest, records, [*labels, *columns], notes)
 
 
+def _opened(config: Config, folder: Path, key: Key, state: KeyState) -> Opened:
+    """The records, read as the key's calibration was, and split by a secret draw.
+
+    A split by a public seed would tell where in the table a patient stands to everybody who has the
+    table; so the seed is one that the key derives from it.
+    """
+    binding = state.binding
+    reading = (binding["calibration"].get("reading") or None) if binding else None
+    opened = config.data.open(folder, reading=reading)
+    test = getattr(config.data, "test", None)
+    if isinstance(test, ByFraction):
+        _, mask = opened.cohort.split(test.fraction, _seed(key, f"test {test.seed}"))
+        opened = replace(opened, test=mask)
+    return opened
+
+
+def _seed(key: Key, purpose: str) -> int:
+    return int.from_bytes(key.derive(f"split {purpose}"), "big")
+
+
 class _Encoding:
     """The encoder of a release, calibrated at the first use of its key."""
 
@@ -110,13 +137,12 @@ class _Encoding:
         binding = state.binding
         if binding is not None:
             state.bind(self._architecture, {})  # refuses another architecture
-        precision = "bfloat16" if config.performance.precision == "bfloat16" else "float32"
         self._encoder = build(
             self.settings,
             opened.shape,
             key,
             device=device_of(config.performance),
-            precision=precision,
+            precision=_precision(config),
         )
         if binding is not None:
             self._calibration = Calibration.from_json(binding["calibration"])
@@ -127,13 +153,21 @@ class _Encoding:
         """Some of the records that are not held out, the same for the same key and cohort."""
         rng = np.random.default_rng(int.from_bytes(key.derive("calibration records"), "big"))
         rows = np.flatnonzero(~self._opened.test)
-        return np.sort(rng.permutation(rows)[:MAX_CALIBRATION])
+        most = max(1, min(MAX_CALIBRATION, MAX_CALIBRATION_BYTES // self.record_bytes))
+        return np.sort(rng.permutation(rows)[:most])
+
+    @property
+    def digest(self) -> str:
+        """Of the calibration that this release is, or will be, encoded with."""
+        content = json.dumps(self._calibration.to_json(), sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
 
     def bind(self) -> None:
         """Store the calibration with the key, or take the one that is stored."""
         from confide.encoders.base import Calibration
 
-        stored = self._state.bind(self._architecture, self._calibration.to_json())
+        calibration = self._calibration.to_json() | {"reading": dict(self._opened.reading)}
+        stored = self._state.bind(self._architecture, calibration)
         self._encoder.use(Calibration.from_json(stored))
 
     @property
@@ -185,10 +219,10 @@ def _write(
     settings = encoder.settings
     # Records of a shard are in memory at once too.
     shard_bytes = min(SHARD_BYTES, SHARD_BYTES * encoder.code_bytes // encoder.record_bytes)
+    codes_per_shard = None
     if isinstance(settings, NeuraCryptSettings) and settings.norm == "batch":
-        # A batch has to be encoded at once, so it is a shard, and all are of about one size.
-        n_batches = -(-len(rows) // settings.batch_size)
-        shard_bytes = -(-len(rows) // n_batches) * encoder.code_bytes
+        # A batch has to be encoded at once, so it is a shard.
+        codes_per_shard = even(len(rows), settings.batch_size)
     p.create(
         records,
         shape=encoder.code_shape,
@@ -198,6 +232,7 @@ def _write(
         columns=columns,
         pseudonyms=settings.pseudonyms,
         shard_bytes=shard_bytes,
+        codes_per_shard=codes_per_shard,
     )
     pending = list(p.pending())
     done = len(rows) - sum(part.stop - part.start for _, part in pending)
@@ -210,15 +245,32 @@ def _write(
     return p.finish()
 
 
+def even(n: int, most: int) -> int:
+    """Records a batch, above half of `most`, so that the last batch is as full as can be.
+
+    >>> even(129, 128), even(1025, 32), even(20, 32)
+    (65, 25, 20)
+    """
+    if n <= most:
+        return n
+    return max(range(most // 2 + 1, most + 1), key=lambda size: (((n - 1) % size + 1) / size, size))
+
+
 def _asked(config: Config, opened: Opened, key: Key, table: pd.DataFrame) -> dict[str, Any]:
     data = config.data.model_dump(mode="json")
     return {
         "key_id": key.id,
         "encode": config.encode.model_dump(mode="json"),
         "data": {k: v for k, v in data.items() if k not in _NOT_THE_ANSWER},
+        # One precision throughout: the bits of a code would tell when it was made.
+        "precision": _precision(config),
         "fingerprint of the data": opened.fingerprint(),
-        "fingerprint of what is published": hashlib.sha256(table.to_csv().encode()).hexdigest(),
+        "the fingerprint of what is published": hashlib.sha256(table.to_csv().encode()).hexdigest(),
     }
+
+
+def _precision(config: Config) -> str:
+    return "bfloat16" if config.performance.precision == "bfloat16" else "float32"
 
 
 def _order(cohort: Cohort) -> pd.DataFrame:
@@ -244,7 +296,7 @@ def _named(config: Config, opened: Opened) -> tuple[tuple[str, ...], tuple[str, 
                 f"encode.columns names {name!r}, which the table does not have; its columns are "
                 f"{known}."
             )
-        reason = may_identify(frame[name], name)
+        reason = may_identify(frame[name], name) or _of_patients(opened.cohort, frame[name], name)
         if name in opened.reserved:
             reason = "the configuration uses it to name patients, records or files"
         if reason and count < 2:
@@ -261,8 +313,20 @@ def _named(config: Config, opened: Opened) -> tuple[tuple[str, ...], tuple[str, 
     return labels, columns
 
 
+def _of_patients(cohort: Cohort, column: pd.Series[Any], name: str) -> str | None:
+    """Why a column that is the same on all records of a patient may identify, or None."""
+    first = column.groupby(cohort.patient_index).first()
+    of_record = first.to_numpy()[cohort.patient_index]
+    same = (column.to_numpy() == of_record) | column.isna().to_numpy()
+    return may_identify(first, name) if np.all(same) else None
+
+
 def _table(
-    opened: Opened, settings: EncodeSettings, labels: tuple[str, ...], columns: tuple[str, ...]
+    opened: Opened,
+    settings: EncodeSettings,
+    dev_seed: int,
+    labels: tuple[str, ...],
+    columns: tuple[str, ...],
 ) -> pd.DataFrame:
     """Labels, public columns and split of each record, in the order of the cohort.
 
@@ -287,7 +351,7 @@ def _table(
         table[name] = opened.frame[name].to_numpy() if opened.frame is not None else None
     split = np.where(opened.test, "test", "train").astype(object)
     rest = np.flatnonzero(~opened.test)
-    _, dev = cohort.select(rest).split(settings.dev.fraction, settings.dev.seed)
+    _, dev = cohort.select(rest).split(settings.dev.fraction, dev_seed)
     split[rest[dev]] = "dev"
     table["split"] = split
     render_records(table.assign(code=np.arange(len(table))), ("code", *table.columns))
@@ -297,9 +361,7 @@ def _table(
 def _classes(cohort: Cohort) -> NDArray[Any]:
     """The class of each record as the table had it: whole numbers, or text."""
     names = cohort.classes
-    if all(str(int(name)) == name for name in names if name.lstrip("-").isdigit()) and all(
-        name.lstrip("-").isdigit() for name in names
-    ):
+    if all(re.fullmatch("0|-?[1-9][0-9]{0,17}", name) for name in names):
         return np.array([int(name) for name in names])[cohort.label]
     return np.array(names, dtype=object)[cohort.label]
 
@@ -310,10 +372,21 @@ def _pseudonyms(cohort: Cohort, rows: NDArray[np.intp]) -> NDArray[Any]:
     return np.array([f"P{i + 1}" for i in number], dtype=object)
 
 
+def _alone(records: pd.DataFrame, published: list[str]) -> int:
+    """Records, or with pseudonyms patients, that nobody equals in all that is published."""
+    kinds = records.groupby(published, dropna=False).ngroup().tolist()
+    if "patient" not in records:
+        return sum(count == 1 for count in Counter(kinds).values())
+    of_patient: dict[str, list[int]] = {}
+    for patient, kind in zip(records["patient"], kinds, strict=True):
+        of_patient.setdefault(patient, []).append(kind)
+    all_of_one = Counter(tuple(sorted(found)) for found in of_patient.values())
+    return sum(count == 1 for count in all_of_one.values())
+
+
 def _summary(
     manifest: Manifest, records: pd.DataFrame, published: list[str], notes: list[str]
 ) -> dict[str, Any]:
-    alone = records.groupby(published, dropna=False).size() if published else pd.Series([0])
     return {
         "release_id": manifest.release_id,
         "key_id": manifest.key_id,
@@ -326,7 +399,8 @@ def _summary(
         "labels": list(manifest.labels),
         "columns": list(manifest.columns),
         "splits": {k: int(v) for k, v in records["split"].value_counts().items()},
-        "alone": int((alone == 1).sum()),
+        "pseudonyms": manifest.pseudonyms,
+        "alone": _alone(records, [*published, "split"]),
         "statement": manifest.statement,
         "notes": notes,
     }

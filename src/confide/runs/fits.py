@@ -15,6 +15,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
+from confide.encoders.progress import close_to_others
 from confide.errors import FolderError, MismatchError
 from confide.stores import (
     disk_errors,
@@ -65,6 +66,7 @@ class FitFolder:
                     raise FolderError(
                         f"{path} is not empty and holds no training on codes; choose another --out."
                     )
+                close_to_others(path)
                 lock = FileLock(path / ".lock", mode=0o600)
                 try:
                     lock.acquire(timeout=0)

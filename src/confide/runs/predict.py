@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from confide.config import Config
 from confide.encoders.key import Key
+from confide.encoders.settings import EncodeSettings, LinearSettings, NeuraCryptSettings
 from confide.encoders.state import KeyState
 from confide.errors import FolderError, KeyFileError, MismatchError, MissingFileError
 from confide.models.settings import DeepViTSettings
+from confide.runs.encode import even
 from confide.runs.fits import slug
 from confide.runs.models import Progress, silent
 from confide.stores import disk_errors, read_json, write_bytes, write_table
@@ -43,7 +46,8 @@ def predict(
 
     Returns
     -------
-    one row a record: record, patient, and probability_<label> of the positive class
+    one row a record: record, patient, and probability_<label>=<value> of the positive value, or
+    probability_<label> of labels of 1 and 0
 
     Raises
     ------
@@ -55,6 +59,10 @@ def predict(
     from confide.training.codes import predict as logits_of
     from confide.training.device import device_of, tensor_float32
 
+    if out.suffix not in (".csv", ".parquet"):
+        raise FolderError(f"{out} should end in .csv or .parquet.")
+    if out.exists():
+        raise FolderError(f"{out} is there already; choose another --out, or remove it.")
     model = _model(trained)
     key = unlock(key_path)
     if key.id not in model["keys"].values():
@@ -62,12 +70,20 @@ def predict(
             f"No release that {trained} was trained on was made with the key {key_path} (id "
             f"{key.id}); use the key of one of its sites: {', '.join(model['keys'])}."
         )
-    binding = KeyState.of(key_path, key.id).binding
+    state = KeyState.of(key_path, key.id)
+    binding = state.binding
+    made = {entry["manifest_sha256"] for entry in state.releases}
+    if binding is not None and not made & set(model["digests"].values()):
+        raise KeyFileError(
+            f"The state file beside the key {key_path} does not list a release that {trained} was "
+            "trained on, so its calibration is another; put the right .state.json back beside it."
+        )
     if binding is None:
         raise KeyFileError(
             f"The calibration of the key {key_path} is lost; put its .state.json back beside it."
         )
-    opened = config.data.unlabelled().open(folder)
+    reading = binding["calibration"].get("reading") or None
+    opened = config.data.unlabelled().open(folder, reading=reading)
     shape = tuple(binding["architecture"]["shape"])
     if opened.shape != shape:
         raise MismatchError(
@@ -79,9 +95,9 @@ def predict(
     encoder.use(Calibration.from_json(binding["calibration"]))
     networks = {label: _network(trained, model, label) for label in model["labels"]}
     n = opened.cohort.n_records
+    parts = _parts(n, encoder.settings)
     found = {label: np.empty(n, dtype=np.float32) for label in networks}
-    # Parts of one size: with norm "batch" a record left over would be normalised by itself.
-    for rows in np.array_split(np.arange(n), -(-n // _AT_ONCE)):
+    for rows in parts:
         with tensor_float32(False):
             codes = encoder(opened.read(rows))
         inputs = ArrayInputs(codes, device)
@@ -90,9 +106,25 @@ def predict(
         progress(int(rows[-1]) + 1, n)
     table = pd.DataFrame({"record": opened.cohort.record, "patient": opened.cohort.patient})
     for label, logits in found.items():
-        table[f"probability_{label}"] = 1 / (1 + np.exp(-logits.astype(np.float64)))
+        positive = model["labels"][label][1]
+        column = f"probability_{label}" + ("" if positive == label else f"={positive}")
+        table[column] = 1 / (1 + np.exp(-logits.astype(np.float64)))
     _write(out, table)
     return table
+
+
+def _parts(n: int, settings: EncodeSettings) -> list[NDArray[np.intp]]:
+    """Records that are encoded together: of norm "batch", about as many as in training."""
+    if not isinstance(settings, NeuraCryptSettings) or settings.norm == "frozen":
+        return np.array_split(np.arange(n), -(-n // _AT_ONCE))
+    if n <= settings.batch_size // 2:
+        raise MismatchError(
+            f"With norm 'batch' codes depend on the {settings.batch_size} records that are encoded "
+            f"together; {n} records are too few to be read by a model that was trained on such "
+            "codes. Classify more at once, or train on codes of norm 'frozen'."
+        )
+    size = even(n, settings.batch_size)
+    return np.array_split(np.arange(n), range(size, n, size))
 
 
 def _model(trained: Path) -> dict[str, Any]:
@@ -100,7 +132,8 @@ def _model(trained: Path) -> dict[str, Any]:
     if not file.is_file():
         raise MissingFileError(f"{file} is missing; is {trained} a finished training on codes?")
     model = read_json(file)
-    wanted = {"model": dict, "encoder": dict, "shape": list, "keys": dict, "labels": dict}
+    wanted = {"model": dict, "encoder": dict, "shape": list, "keys": dict, "digests": dict}
+    wanted |= {"labels": dict}
     if not isinstance(model, dict) or not all(
         isinstance(model.get(name), kind) for name, kind in wanted.items()
     ):
@@ -108,9 +141,7 @@ def _model(trained: Path) -> dict[str, Any]:
     return model
 
 
-def _encoder_settings(architecture: dict[str, Any]) -> Any:
-    from confide.encoders.settings import LinearSettings, NeuraCryptSettings
-
+def _encoder_settings(architecture: dict[str, Any]) -> EncodeSettings:
     kind = LinearSettings if architecture["name"] == "linear" else NeuraCryptSettings
     return kind.model_validate({k: v for k, v in architecture.items() if k != "shape"})
 

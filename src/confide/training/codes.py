@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -108,13 +109,13 @@ def fit(
     """
     performance = performance or Performance()
     label = _checked_label(label, inputs, train_rows, dev_rows)
-    order, start = (int(s) for s in np.random.SeedSequence(settings.seed).generate_state(2))
+    order, start, chance = (int(s) for s in np.random.SeedSequence(settings.seed).generate_state(3))
     initialise_uniform(network.cpu(), torch.Generator().manual_seed(start))
     network.to(inputs.device)
     if inputs.device.type == "cpu":
         keep_freed_memory()
     try:
-        with tensor_float32(_tf32(inputs, performance)):
+        with tensor_float32(_tf32(inputs, performance)), _own_chance(inputs, chance):
             training = _Training(network, inputs, label, settings, performance)
             drawn = epochs(label, train_rows, settings, np.random.default_rng(order))
             return training.run(drawn, dev_rows, progress or (lambda done, total: None))
@@ -261,6 +262,15 @@ class _Training:
                 f"{self._settings.optimizer.lr:g}) or check the records."
             )
         return loss
+
+
+@contextmanager
+def _own_chance(inputs: Inputs, seed: int) -> Iterator[None]:
+    """Global generators, which dropout draws from, are seeded here and set back afterwards."""
+    devices = [inputs.device] if inputs.device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(seed)
+        yield
 
 
 def _tf32(inputs: Inputs, performance: Performance) -> bool:
