@@ -36,10 +36,11 @@ def renderables(found: dict[str, Any], out: Path) -> list[RenderableType]:
     }.items():
         table.add_row(name, numbers.name(value))
     notes = list(found["notes"])
-    who = "patients" if found["pseudonyms"] else "records"
+    who = "patient" if found["pseudonyms"] else "record"
+    who += "" if found["alone"] == 1 else "s"
     notes.append(
-        f"{found['alone']:,} {who} are the only ones with their published values; whoever knows "
-        "these of a patient knows which codes are theirs."
+        f"{found['alone']:,} {who} with published values that no other has; whoever knows these of "
+        "a patient knows which codes are theirs."
     )
     kept = f"{out.name}.private says which code is whose: keep it and the key inside."
     lines = [*notes, kept, found["statement"], "No attack was run on this release."]
