@@ -232,7 +232,7 @@ def test_arms_are_explained():
     for words in (
         "plain : the records themselves, with a trainable encoder in front of the same network.",
         "codes : codes of a NeuraCrypt encoder with a secret key.",
-        "linear : codes of a linear encoder with a secret key, a weak baseline.",
+        "linear : codes of a linear encoder, a weak baseline.",
         "mine : codes of the encoder rotation.",
     ):
         assert words in shown.text

@@ -109,7 +109,7 @@ def slug(name: dict[str, str]) -> str:
     """A file name for a classifier: readable, and different for different names.
 
     >>> slug({"label": "a/b", "arm": "codes", "model": "all sites"})
-    'a_b-codes-all_sites-8ac98ee9'
+    'a_b-codes-all_sites-a805e060'
     """
     words = "-".join(name.values())
     safe = "".join(c if c.isascii() and (c.isalnum() or c == "-") else "_" for c in words)[:80]
