@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from confide.encoders.base import Encoder, build, random_orders, reordered, shuffled
+from confide.encoders.base import Encoder, build, random_orders, reordered
 from confide.encoders.derive import Chance
 from confide.encoders.key import Key
 from confide.encoders.settings import NeuraCryptSettings
@@ -96,7 +96,7 @@ def shuffling(device: str, repeat: int) -> None:
 
     found = seconds(
         lambda: double_loop(codes),
-        lambda: shuffled(codes, chance),
+        lambda: reordered(codes, random_orders(32, P, chance, device_)),
         lambda: codes.clone(),
         as_encoders_do,
         unshuffled,

@@ -250,7 +250,7 @@ def label_columns(
     ----------
     frame : one row per record
     label : a column of 2 (binary) or 3 to 1000 (multiclass) different values, text or whole
-        numbers; or a list of columns of 1, 0 and missing (multilabel), which may be empty
+        numbers; or a list of columns of 1, 0 and missing (multilabel)
 
     Returns
     -------
@@ -267,10 +267,8 @@ def label_columns(
         require_columns(frame, [label])
         return _classes(frame[label], label)
     names = list(label)
-    if len(set(names)) < len(names):
-        raise ArgumentError(f"Expected different label columns, got {names}.")
-    if not names:
-        return np.empty((len(frame), 0)), "multilabel", ()
+    if not names or len(set(names)) < len(names):
+        raise ArgumentError(f"Expected one or more different label columns, got {names}.")
     require_columns(frame, names)
     return np.column_stack([_known(frame[name], name) for name in names]), "multilabel", (*names,)
 

@@ -201,7 +201,7 @@ class Cohort:
         frame: pd.DataFrame,
         *,
         patient: str,
-        label: str | Sequence[str],
+        label: str | Sequence[str] | None,
         record: str | None = None,
         groups: Sequence[str] | Mapping[str, Sequence[float]] = (),
     ) -> Cohort:
@@ -210,7 +210,8 @@ class Cohort:
         Parameters
         ----------
         frame : one row per record
-        patient, label, record : names of columns; a list of labels makes a multilabel cohort;
+        patient, label, record : names of columns; a list of labels makes a multilabel cohort,
+            None one of records that are only looked at, multilabel without a label;
             without `record` the row numbers are the record ids
         groups : names of columns, or {column: edges} to cut a number into bands; edges 40 and 60
             make "<40", "40-59" and ">=60", no edges leave the column as it is
@@ -222,7 +223,11 @@ class Cohort:
         """
         groups = [groups] if isinstance(groups, str) else groups
         require_columns(frame, [patient, *([record] if record else [])])
-        values, task, classes = label_columns(frame, label)
+        values: NDArray[Any] = np.empty((len(frame), 0))
+        task: Task = "multilabel"
+        classes: tuple[str, ...] = ()
+        if label is not None:
+            values, task, classes = label_columns(frame, label)
         return cls(
             record=frame[record].to_numpy() if record else np.arange(len(frame)),
             patient=frame[patient].to_numpy(),

@@ -49,6 +49,28 @@ def disk_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
+@contextlib.contextmanager
+def alone(lock: Path, path: Path) -> Iterator[None]:
+    """Hold a lock file for as long as `path` is written to.
+
+    Raises
+    ------
+    FolderError : another process holds it
+    """
+    with disk_errors(lock.parent):
+        held = FileLock(lock, mode=0o600)
+        try:
+            held.acquire(timeout=0)
+        except Timeout:
+            raise FolderError(
+                f"{path} is in use by another process; wait for it or choose another --out."
+            ) from None
+    try:
+        yield
+    finally:
+        held.release()
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file whole or not at all, readable by its owner alone."""
     with disk_errors(path.parent):
@@ -177,14 +199,7 @@ class AuditFolder:
                 raise FolderError(
                     f"{path} is not empty and is not an audit folder; choose another --out."
                 )
-            lock = FileLock(path / ".lock", mode=0o600)
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                raise FolderError(
-                    f"{path} is in use by another process; wait for it or choose another --out."
-                ) from None
-        try:
+        with alone(path / ".lock", path):
             if (path / "manifest.json").exists():
                 folder = cls.read(path)
                 for leftover in path.rglob("*.partial"):
@@ -196,8 +211,6 @@ class AuditFolder:
                 folder = cls(path, {"format": FORMAT} | plain(begin()))
                 folder.save()
             yield folder
-        finally:
-            lock.release()
 
     def save(self) -> None:
         """Write the manifest."""

@@ -22,11 +22,12 @@ from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 from confide.datasets import Images
 from confide.datasets import dicom as reader
 from confide.datasets.dicom import look, read_dicom
-from confide.datasets.pixels import open_files, read_files
+from confide.datasets.pixels import open_files
 from confide.errors import ImageError, MissingExtraError
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests are imported from files
 from dicom_files import dataset, save, write
+from read import read_files
 
 RNG = np.random.default_rng(0)
 DEEP = RNG.integers(0, 4096, (7, 9)).astype(np.uint16)

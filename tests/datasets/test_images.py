@@ -5,9 +5,11 @@ import hashlib
 import io
 import math
 import struct
+import sys
 import tracemalloc
 import zipfile
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,8 +18,11 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from confide.datasets import Images
-from confide.datasets.pixels import open_files, open_images, read_array, read_files
+from confide.datasets.pixels import open_files, open_images
 from confide.errors import ImageError, MissingFileError, TableError
+
+sys.path.insert(0, str(Path(__file__).parent))  # tests are imported from files
+from read import read_array, read_files
 
 RNG = np.random.default_rng(0)
 

@@ -1,5 +1,4 @@
 import math
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -356,12 +355,9 @@ def shares_and_changes(images, depth):
 
 
 @pytest.fixture(scope="module")
-def radiographs():
+def radiographs(real_data):
     """(n, 1, 128, 128) one image of each patient."""
-    given = os.environ.get("CONFIDE_DATA")
-    folder = Path(given) if given else Path(__file__).parents[3] / "shared" / "data"
-    if not (folder := folder / "cxr_open").is_dir():
-        pytest.skip("set CONFIDE_DATA to the folder of real data")
+    folder = real_data / "cxr_open"
     table = pd.read_csv(folder / "metadata.csv").groupby("patient_id").head(1)
     images = []
     for name in table["image"]:

@@ -1,6 +1,7 @@
 """Training on the codes of one or several sites, against the releases themselves."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -385,6 +386,18 @@ def test_releases_that_cannot_be_used_together(done, tmp_path):
     ):
         train(folder, "out2", data=data, compare={"records": ["a.yaml"]})
     assert not (folder / "out2").exists()
+
+
+@pytest.mark.parametrize("name", ["progress.json", "truth.parquet"])
+@pytest.mark.parametrize("content", [b"[]", b"{}", b"nothing"])
+def test_what_lies_beside_a_release_is_not_believed(done, tmp_path, name, content):
+    folder, _, _, _ = done
+    shutil.copytree(folder / "a", tmp_path / "a")
+    shutil.copytree(folder / "a.private", tmp_path / "a.private")
+    (tmp_path / "a.private" / name).write_bytes(content)
+    with pytest.raises(FolderError, match=name):
+        train(tmp_path, "out", data={"path": "a", "label": "label"})
+    assert not (tmp_path / "out").exists()
 
 
 def test_comparisons_with_other_records_are_refused(done, tmp_path):

@@ -3,7 +3,6 @@
 import datetime
 import getpass
 import json
-import os
 import re
 import socket
 import sys
@@ -516,14 +515,6 @@ def test_memory_does_not_grow_with_the_records(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "SHARD_BYTES", 8 * 4 * 256)
     make(tmp_path, "r", IMAGES, patch=16)
     assert asked == [8] * 8
-
-
-@pytest.fixture
-def real_data():
-    folder = Path(os.environ.get("CONFIDE_DATA", ""))
-    if not (folder / "cxr_open").is_dir():
-        pytest.skip("set CONFIDE_DATA to the folder of real data")
-    return folder
 
 
 def test_real_chest_radiographs(real_data, tmp_path):

@@ -37,6 +37,17 @@ def test_a_classifier_is_trained_once(tmp_path):
     assert content == {**NAME, "best_epoch": 2, "logits": [0.25, -1.0]}
 
 
+def test_lost_weights_are_trained_again(tmp_path):
+    with FitFolder.open(tmp_path / "out", ASKED) as fits:
+        fits.fit(NAME, trained)
+        (weights,) = (tmp_path / "out" / "models").glob("*.safetensors")
+        weights.unlink()
+        with pytest.raises(AssertionError, match="trained again"):
+            fits.fit(NAME, never)
+        fits.fit(NAME, trained)
+    assert weights.is_file()
+
+
 def test_a_stop_before_the_logits_trains_again(tmp_path):
     with FitFolder.open(tmp_path, ASKED) as fits:
         fits.fit(NAME, trained)

@@ -1,5 +1,6 @@
 """Classifying new records at the site that holds the key."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -158,9 +159,21 @@ def test_refusals(trained, tmp_path):
         classify(trained, "small.yaml")
     with pytest.raises(MissingFileError, match=r"is .*nothing a finished training"):
         classify(trained, model="nothing")
-    (tmp_path / "model.json").write_text("{}")
-    with pytest.raises(FolderError, match=r"model\.json is damaged; run the training again"):
-        classify(trained, model=tmp_path)
+    whole = read_json(trained / "out" / "model.json")
+    for change in (
+        None,
+        {"encoder": {"name": "neuracrypt", "width": -1}},
+        {"encoder": {}},
+        {"model": {"heads": "many"}},
+        {"shape": [4]},
+        {"shape": ["x", 2]},
+        {"labels": {"label": ["opacity"]}},
+        {"labels": {"label": 5}},
+    ):
+        content = {} if change is None else whole | change
+        (tmp_path / "model.json").write_text(json.dumps(content))
+        with pytest.raises(FolderError, match=r"model\.json is damaged; run the training again"):
+            classify(trained, model=tmp_path)
     assert Key.load(trained / "b.key").id == Release.read(trained / "b").key_id
 
 

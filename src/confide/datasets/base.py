@@ -228,7 +228,7 @@ class Source(Settings, ABC):
 
         The columns of labels and groups need not be there, and one patient is enough.
         """
-        blank: dict[str, Any] = {"label": (), "groups": (), "test": Nobody()}
+        blank: dict[str, Any] = {"label": None, "groups": (), "test": Nobody()}
         return self.model_copy(
             update={name: value for name, value in blank.items() if name in type(self).model_fields}
         )
@@ -308,7 +308,7 @@ def read_cohort(
     path: Path,
     *,
     patient: str,
-    label: str | Sequence[str],
+    label: str | Sequence[str] | None,
     record: str | None,
     groups: Sequence[str] | Mapping[str, Sequence[float]],
     test: ByFraction | ByColumn,

@@ -90,14 +90,6 @@ class Pictures:
         return result
 
 
-def read_files(
-    paths: Sequence[Path], size: Size, channels: Channels = "auto"
-) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    """(n_records, channels, height, width) uint8 and notes; see :func:`open_files`."""
-    found = open_files(paths, size, channels)
-    return found.read(np.arange(len(paths))), found.notes
-
-
 def open_files(
     paths: Sequence[Path],
     size: Size,
@@ -163,20 +155,6 @@ def open_files(
         notes=tuple(notes),
         mark=lambda: tuple(_each(digest, range(len(paths)))),
     )
-
-
-def read_array(
-    path: Path,
-    key: str | None,
-    n_records: int,
-    size: Size,
-    channels: Channels = "auto",
-    *,
-    max_bytes: int = MAX_ARRAY_BYTES,
-) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    """(n_records, channels, height, width) uint8 and notes; see :func:`open_images`."""
-    found = open_images(path, key, n_records, size, channels, max_bytes=max_bytes)
-    return found.read(np.arange(n_records)), found.notes
 
 
 def open_images(

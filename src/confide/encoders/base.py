@@ -295,12 +295,6 @@ class Encoder(ABC):
         return ()
 
 
-def shuffled(codes: Tensor, chance: Chance) -> Tensor:
-    """Put the rows of each code (n, P, C) in a random order of its own, on its device."""
-    n, n_rows, _ = codes.shape
-    return reordered(codes, random_orders(n, n_rows, chance, codes.device))
-
-
 def random_orders(n: int, n_rows: int, chance: Chance, device: torch.device) -> Tensor:
     """(n, n_rows) int64 on the device: a uniform permutation of 0 .. n_rows - 1 for each record.
 

@@ -128,7 +128,7 @@ def normal(secret: bytes, name: str, shape: tuple[int, ...]) -> NDArray[np.float
 
     Each little-endian 32-bit word u of the keystream gives ``float32(ndtri((u + 0.5) * 2**-32))``,
     in float64.  Between mathematical libraries the last bit of ``ndtri`` may differ, so that now
-    and then, about once in a hundred million numbers, the last bit of the float32 does.
+    and then the last bit of the float32 does.
 
     Parameters
     ----------

@@ -13,13 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from confide.encoders.manifest import FORMAT, MANIFEST
 from confide.encoders.shards import Layout
 from confide.errors import ArgumentError, FolderError, MismatchError
-from confide.stores import disk_errors, first_difference, plain, read_json, write_json
+from confide.stores import alone, disk_errors, first_difference, plain, read_json, write_json
 
 FILE = "progress.json"
 
@@ -82,17 +81,8 @@ def locked(path: Path) -> Iterator[Path]:
     with disk_errors(beside):
         beside.mkdir(mode=0o700, parents=True, exist_ok=True)
         close_to_others(beside)
-        lock = FileLock(beside / ".lock", mode=0o600)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise FolderError(
-                f"{path} is in use by another process; wait for it or choose another --out."
-            ) from None
-    try:
+    with alone(beside / ".lock", path):
         yield beside
-    finally:
-        lock.release()
 
 
 def is_begun(beside: Path) -> bool:
@@ -118,15 +108,7 @@ def begin_or_read(path: Path, beside: Path, asked: dict[str, Any]) -> Progress:
         progress = Progress(release_id=secrets.token_hex(16), asked=plain(asked))
         progress.save(beside)
         return progress
-    try:
-        progress = Progress.model_validate(read_json(file))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise FolderError(
-            f"{file} is damaged or of another version of confide ({where}: {first['msg']}); "
-            "restore it from a copy, or encode again with another --out."
-        ) from None
+    progress = read_progress(beside)
     if progress.layout is not None and len(progress.shards) != progress.layout.n_shards:
         raise FolderError(
             f"{file} is damaged: {len(progress.shards)} shards, expected "
@@ -135,6 +117,25 @@ def begin_or_read(path: Path, beside: Path, asked: dict[str, Any]) -> Progress:
         )
     _require_same(path, progress.asked, plain(asked))
     return progress
+
+
+def read_progress(beside: Path) -> Progress:
+    """What progress.json says.
+
+    Raises
+    ------
+    MissingFileError, FolderError : it is missing or damaged
+    """
+    file = beside / FILE
+    try:
+        return Progress.model_validate(read_json(file))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise FolderError(
+            f"{file} is damaged or of another version of confide ({where}: {first['msg']}); "
+            "restore it from a copy, or encode again with another --out."
+        ) from None
 
 
 def close_to_others(folder: Path) -> None:

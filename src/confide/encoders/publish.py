@@ -10,7 +10,7 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -38,12 +38,13 @@ from confide.encoders.progress import (
     close_to_others,
     is_begun,
     locked,
+    read_progress,
 )
 from confide.encoders.published import render_records
 from confide.encoders.release import sha256, walk
 from confide.encoders.settings import Dtype
 from confide.encoders.shards import SHARD_BYTES, Layout, write_shard
-from confide.errors import ArgumentError, FolderError, TableError
+from confide.errors import ArgumentError, FolderError, MismatchError, TableError
 from confide.stores import disk_errors, plain, read_table, write_bytes, write_table
 
 TRUTH = "truth.parquet"
@@ -275,12 +276,7 @@ class Publisher:
             write_table(truth, _truth(order()))
             progress.truth = sha256(truth)
             self._save()
-        if not truth.is_file() or sha256(truth) != progress.truth:
-            raise FolderError(
-                f"{truth} is missing or was altered; the order of the codes is lost without it. "
-                "Restore it from a copy, or encode again with another --out."
-            )
-        self.truth = read_table(truth)
+        self.truth = _read_truth(truth, progress)
         if (self.path / MANIFEST).is_file():
             self._close()
         elif self.finished:
@@ -321,6 +317,49 @@ class Publisher:
 
     def _save(self) -> None:
         self._progress.save(self.beside)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Beside:
+    """What RELEASE.private tells of a finished release.
+
+    Attributes
+    ----------
+    asked : all that the codes depend on
+    truth : one row per code: code, record, patient, row
+    """
+
+    asked: dict[str, Any]
+    truth: pd.DataFrame
+
+
+def read_beside(path: Path, release_id: str) -> Beside | None:
+    """What lies beside the release at `path`, None if there is nothing.
+
+    Raises
+    ------
+    FolderError : it is damaged
+    MismatchError : it is that of another release
+    """
+    beside = path.with_name(f"{path.name}.private")
+    if not is_begun(beside):
+        return None
+    progress = read_progress(beside)
+    if progress.release_id != release_id:
+        raise MismatchError(
+            f"{beside} is not that of the release {path}, which has the id {release_id}; put the "
+            "one that was made with it beside it, or take it away."
+        )
+    return Beside(asked=progress.asked, truth=_read_truth(beside / TRUTH, progress))
+
+
+def _read_truth(file: Path, progress: Progress) -> pd.DataFrame:
+    if not file.is_file() or sha256(file) != progress.truth:
+        raise FolderError(
+            f"{file} is missing or was altered; the order of the codes is lost without it. "
+            "Restore it from a copy, or encode again with another --out."
+        )
+    return read_table(file)
 
 
 def _truth(order: pd.DataFrame) -> pd.DataFrame:

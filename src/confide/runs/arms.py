@@ -13,12 +13,10 @@ from numpy.typing import NDArray
 
 from confide.config import CodesConfig, load
 from confide.encoders.key import Key
-from confide.encoders.progress import FILE as PROGRESS
-from confide.encoders.publish import TRUTH
+from confide.encoders.publish import Beside, read_beside
 from confide.encoders.release import Release
 from confide.encoders.settings import LinearSettings
 from confide.errors import MismatchError, MissingFileError, ReleaseError
-from confide.stores import read_json, read_table
 
 if TYPE_CHECKING:
     import torch
@@ -42,8 +40,7 @@ class Sites:
     records : the tables of the releases below each other, with `patient` (a number, that of the
         record where the release does not tell)
     site : (n_records,) number of each record's site
-    truths : one a site, the owners of the codes where RELEASE.private is at hand, else None
-    fingerprints : one a site, of the records that were encoded, likewise
+    beside : one a site, what RELEASE.private tells where it is at hand, else None
     units : "patients", or "records" where the patients are not known
     """
 
@@ -51,8 +48,7 @@ class Sites:
     releases: tuple[Release, ...]
     records: pd.DataFrame
     site: NDArray[np.intp]
-    truths: tuple[pd.DataFrame | None, ...]
-    fingerprints: tuple[str | None, ...]
+    beside: tuple[Beside | None, ...]
     units: str
 
     @classmethod
@@ -74,9 +70,9 @@ class Sites:
                     f"{first.shape} of {_kind(first)}; sites that train together use one encoder "
                     "with the same settings."
                 )
-        truths = tuple(_truth(path, r) for path, r in zip(paths, releases, strict=True))
+        beside = tuple(read_beside(path, r.id) for path, r in zip(paths, releases, strict=True))
         tables = [release.records for release in releases]
-        owners = [_owners(t, truth) for t, truth in zip(tables, truths, strict=True)]
+        owners = [_owners(table, one) for table, one in zip(tables, beside, strict=True)]
         known = all(owner is not None for owner in owners)
         records = pd.concat(tables, ignore_index=True)
         # A patient of two sites is two: sites do not know each other's.
@@ -87,8 +83,7 @@ class Sites:
             releases=releases,
             records=records,
             site=np.repeat(np.arange(len(tables)), [len(table) for table in tables]),
-            truths=truths,
-            fingerprints=tuple(_fingerprint(path) for path in paths),
+            beside=beside,
             units="patients" if known else "records",
         )
 
@@ -194,15 +189,18 @@ class _Plain:
         for i, path in enumerate(config.compare.records):
             settings, place = load(folder / path)
             opened = settings.data.open(place)
-            truth = _needed(sites, i)
-            wanted = list(opened.shape), opened.fingerprint()
-            if wanted != (sites.releases[i].manifest.encoder.get("shape"), sites.fingerprints[i]):
+            beside = _needed(sites, i)
+            encoded = (
+                sites.releases[i].manifest.encoder.get("shape"),
+                beside.asked.get("fingerprint of the data"),
+            )
+            if encoded != (list(opened.shape), opened.fingerprint()):
                 raise MismatchError(
                     f"The records of {folder / path} are not those of the release of site "
                     f"{sites.names[i]!r}; name the configuration that the release was made from, "
                     "in the order of the releases."
                 )
-            parts.append(opened.read(truth["row"].to_numpy()))
+            parts.append(opened.read(beside.truth["row"].to_numpy()))
         return cls(config=config, sites=sites, x=np.concatenate(parts))
 
     @property
@@ -314,37 +312,18 @@ def _kind(release: Release) -> dict[str, Any]:
     return release.manifest.encoder
 
 
-def _truth(path: Path, release: Release) -> pd.DataFrame | None:
-    beside = path.with_name(f"{path.name}.private")
-    if not (beside / TRUTH).is_file():
-        return None
-    if read_json(beside / PROGRESS).get("release_id") != release.id:
-        raise MismatchError(
-            f"{beside} is not that of the release {path}, which has the id {release.id}; put the "
-            "one that was made with it beside it, or take it away."
-        )
-    return read_table(beside / TRUTH)
-
-
-def _owners(table: pd.DataFrame, truth: pd.DataFrame | None) -> NDArray[Any] | None:
-    if truth is not None:
-        return truth["patient"].to_numpy()
+def _owners(table: pd.DataFrame, beside: Beside | None) -> NDArray[Any] | None:
+    if beside is not None:
+        return beside.truth["patient"].to_numpy()
     return table["patient"].to_numpy() if "patient" in table else None
 
 
-def _needed(sites: Sites, i: int) -> pd.DataFrame:
-    truth = sites.truths[i]
-    if truth is None:
+def _needed(sites: Sites, i: int) -> Beside:
+    beside = sites.beside[i]
+    if beside is None:
         raise MissingFileError(
             f"A comparison needs the folder RELEASE.private beside the release of site "
             f"{sites.names[i]!r}, which tells which code is of which record; without it leave out "
             "`compare`."
         )
-    return truth
-
-
-def _fingerprint(path: Path) -> str | None:
-    file = path.with_name(f"{path.name}.private") / PROGRESS
-    found = read_json(file) if file.is_file() else {}
-    asked = found.get("asked") if isinstance(found, dict) else None
-    return asked.get("fingerprint of the data") if isinstance(asked, dict) else None
+    return beside

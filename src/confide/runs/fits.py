@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from confide.encoders.progress import close_to_others
 from confide.errors import FolderError, MismatchError
 from confide.stores import (
+    alone,
     disk_errors,
     first_difference,
     plain,
@@ -67,41 +67,33 @@ class FitFolder:
                         f"{path} is not empty and holds no training on codes; choose another --out."
                     )
                 close_to_others(path)
-                lock = FileLock(path / ".lock", mode=0o600)
-                try:
-                    lock.acquire(timeout=0)
-                except Timeout:
-                    raise FolderError(
-                        f"{path} is in use by another process; wait for it or choose another --out."
-                    ) from None
-            try:
+            with alone(path / ".lock", path):
                 _begin(manifest, plain(asked))
                 yield cls(path)
-            finally:
-                lock.release()
         finally:
             os.umask(before)
 
     def fit(self, name: dict[str, str], train: Callable[[], Trained]) -> Fit:
         """The classifier of that name, trained unless it is there."""
         stem = self._path / "models" / slug(name)
-        # The logits come last: with them the classifier is finished.
-        if not stem.with_suffix(".json").is_file():
+        files = [stem.with_suffix(suffix) for suffix in (".safetensors", ".json")]
+        # The logits come last: with them the classifier is finished, unless its weights were lost.
+        if not all(file.is_file() for file in files):
             from confide.training.codes import to_bytes
 
             weights, best_epoch, logits = train()
             with disk_errors(self._path):
                 stem.parent.mkdir(exist_ok=True)
-            write_bytes(stem.with_suffix(".safetensors"), to_bytes(weights))
+            write_bytes(files[0], to_bytes(weights))
             content = {**name, "best_epoch": best_epoch, "logits": logits.tolist()}
-            write_json(stem.with_suffix(".json"), content)
-        found = read_json(stem.with_suffix(".json"))
+            write_json(files[1], content)
+        found = read_json(files[1])
         try:
             logits = np.asarray(found["logits"], dtype=np.float32)
             return Fit(logits=logits, best_epoch=int(found["best_epoch"]))
         except (KeyError, TypeError, ValueError) as error:
             raise FolderError(
-                f"{stem.with_suffix('.json')} is damaged; delete it to train this model again."
+                f"{files[1]} is damaged; delete it to train this model again."
             ) from error
 
 

@@ -132,12 +132,22 @@ def _model(trained: Path) -> dict[str, Any]:
     if not file.is_file():
         raise MissingFileError(f"{file} is missing; is {trained} a finished training on codes?")
     model = read_json(file)
+    damaged = FolderError(f"{file} is damaged; run the training again to write it.")
     wanted = {"model": dict, "encoder": dict, "shape": list, "keys": dict, "digests": dict}
     wanted |= {"labels": dict}
     if not isinstance(model, dict) or not all(
         isinstance(model.get(name), kind) for name, kind in wanted.items()
     ):
-        raise FolderError(f"{file} is damaged; run the training again to write it.")
+        raise damaged
+    try:
+        _encoder_settings(model["encoder"])
+        DeepViTSettings.model_validate(model["model"])
+        shape = [int(n) for n in model["shape"]]
+    except (KeyError, TypeError, ValueError):
+        raise damaged from None
+    pairs = model["labels"].values()
+    if len(shape) != 2 or not all(isinstance(p, list) and len(p) == 2 for p in pairs):
+        raise damaged
     return model
 
 
