@@ -26,12 +26,13 @@ ALLOWED = {
     "training": FOUNDATION | {"cohort", "models"},
     "encoders": FOUNDATION | {"_tables", "cohort", "stores", "datasets", "models", "training"},
 }
-ALLOWED["config"] = FOUNDATION | {"datasets", "training", "attacks", "encoders"}
+ALLOWED["inversion"] = ALLOWED["encoders"] | {"encoders", "audits"}
+ALLOWED["config"] = FOUNDATION | {"datasets", "training", "attacks", "encoders", "inversion"}
 ALLOWED["runs"] = {name for name in ALLOWED if name != "cli"}
 ALLOWED["cli"] = {*ALLOWED, "runs", "config"}
 ALLOWED["__main__"] = {"cli"}
 ALLOWED["__init__"] = {*ALLOWED, "cli"}
-WITHOUT_TORCH = sorted(set(ALLOWED) - {"models", "training", "encoders", "runs"})
+WITHOUT_TORCH = sorted(set(ALLOWED) - {"models", "training", "encoders", "inversion", "runs"})
 
 
 def part_of(path):

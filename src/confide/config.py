@@ -25,6 +25,7 @@ from confide.datasets import AnySource
 from confide.datasets.base import Settings
 from confide.encoders.settings import EncodeSettings, NeuraCryptSettings
 from confide.errors import ConfigError, MissingFileError
+from confide.inversion.settings import AttackBlock
 from confide.training.codes_settings import CodeTrainSettings
 from confide.training.settings import Performance, TrainSettings, named
 
@@ -73,7 +74,7 @@ class AuditBlock(Settings):
 
 
 class Config(Settings):
-    """A whole configuration: what data, what training, audit or encoding, and how fast.
+    """A whole configuration: what data, what training, audit, encoding or attack, and how fast.
 
     Everything but `performance` changes the answer.
     """
@@ -82,6 +83,7 @@ class Config(Settings):
     train: TrainSettings = TrainSettings()
     audit: AuditBlock = AuditBlock()
     encode: Annotated[EncodeSettings, named("neuracrypt")] = NeuraCryptSettings()
+    attack: AttackBlock = AttackBlock()
     performance: Performance = Performance()
 
 

@@ -1,7 +1,7 @@
 """The command line: parse, build settings, call, show.  No logic lives here.
 
-Exit codes: 0 finished, whatever was found; 1 a guard tripped or a release is damaged; 2 bad usage
-or bad input.
+Exit codes: 0 finished, whatever was found; 1 a guard tripped, a gate was missed or a release is
+damaged; 2 bad usage or bad input.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Annotated
 
 import typer
 
-from confide.cli import audit, data, encode, key
+from confide.cli import attack, audit, challenge, data, encode, key
 from confide.cli.demo import demo
 
 app = typer.Typer(
     name="confide",
     help="Patient confidentiality in medical AI: audit what a model gives away about the patients "
-    "it was trained on; encode records before they leave, and train on the codes.",
+    "it was trained on; encode records before they leave, train on the codes, and attack them.",
     epilog="Start with: confide demo",
     no_args_is_help=True,
     pretty_exceptions_enable=False,  # a traceback with local values could show patients' data
@@ -28,6 +28,8 @@ app.add_typer(data.app, name="data")
 app.add_typer(audit.app, name="audit")
 app.add_typer(key.app, name="key")
 app.add_typer(encode.app, name="encode")
+app.add_typer(attack.app, name="attack")
+app.add_typer(challenge.app, name="challenge")
 app.command(name="demo", epilog="Example: confide demo --out demo")(demo)
 
 

@@ -334,21 +334,25 @@ class Beside:
 
 
 def read_beside(path: Path, release_id: str) -> Beside | None:
-    """What lies beside the release at `path`, None if there is nothing.
+    """What lies beside a release, None if there is nothing; see :func:`read_private`."""
+    beside = path.with_name(f"{path.name}.private")
+    return read_private(beside, release_id) if is_begun(beside) else None
+
+
+def read_private(beside: Path, release_id: str) -> Beside:
+    """What a RELEASE.private tells.
 
     Raises
     ------
+    MissingFileError : there is none
     FolderError : it is damaged
     MismatchError : it is that of another release
     """
-    beside = path.with_name(f"{path.name}.private")
-    if not is_begun(beside):
-        return None
     progress = read_progress(beside)
     if progress.release_id != release_id:
         raise MismatchError(
-            f"{beside} is not that of the release {path}, which has the id {release_id}; put the "
-            "one that was made with it beside it, or take it away."
+            f"{beside} is not that of the release with the id {release_id}; name the one that was "
+            "made with it, or take it away."
         )
     return Beside(asked=progress.asked, truth=_read_truth(beside / TRUTH, progress))
 

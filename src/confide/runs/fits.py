@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,19 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from confide.encoders.progress import close_to_others
-from confide.errors import FolderError, MismatchError
-from confide.stores import (
-    alone,
-    disk_errors,
-    first_difference,
-    plain,
-    read_json,
-    write_bytes,
-    write_json,
-)
-
-FORMAT = 1
+from confide.errors import FolderError
+from confide.runs.folder import resumable
+from confide.stores import disk_errors, read_json, write_bytes, write_json
 
 Trained = tuple[dict[str, Any], int, NDArray[np.float32]]
 """Weights by name, the chosen epoch, and the logits of the test records."""
@@ -49,29 +38,9 @@ class FitFolder:
     @classmethod
     @contextlib.contextmanager
     def open(cls, path: Path, asked: dict[str, Any]) -> Iterator[FitFolder]:
-        """Begin a folder, or go on with one that was begun with the same `asked`.
-
-        Raises
-        ------
-        FolderError : another process writes to it, it cannot be written, or holds other things
-        MismatchError : it was begun with something else; names the field
-        """
-        before = os.umask(0o077)
-        try:
-            with disk_errors(path):
-                path.mkdir(mode=0o700, parents=True, exist_ok=True)
-                manifest = path / "manifest.json"
-                others = [p.name for p in path.iterdir() if p.name != ".lock"]
-                if not manifest.exists() and any(not n.endswith(".partial") for n in others):
-                    raise FolderError(
-                        f"{path} is not empty and holds no training on codes; choose another --out."
-                    )
-                close_to_others(path)
-            with alone(path / ".lock", path):
-                _begin(manifest, plain(asked))
-                yield cls(path)
-        finally:
-            os.umask(before)
+        """Begin a folder or go on; see :func:`confide.runs.folder.resumable`."""
+        with resumable(path, asked, "training on codes"):
+            yield cls(path)
 
     def fit(self, name: dict[str, str], train: Callable[[], Trained]) -> Fit:
         """The classifier of that name, trained unless it is there."""
@@ -107,19 +76,3 @@ def slug(name: dict[str, str]) -> str:
     safe = "".join(c if c.isascii() and (c.isalnum() or c == "-") else "_" for c in words)[:80]
     digest = hashlib.sha256(json.dumps(name, sort_keys=True).encode()).hexdigest()
     return f"{safe}-{digest[:8]}"
-
-
-def _begin(manifest: Path, asked: dict[str, Any]) -> None:
-    if not manifest.exists():
-        write_json(manifest, {"format": FORMAT, "asked": asked})
-        return
-    stored = read_json(manifest)
-    if not isinstance(stored, dict) or stored.get("format") != FORMAT:
-        raise FolderError(f"{manifest} is not the manifest of a training on codes.")
-    difference = first_difference(stored.get("asked"), asked, "")
-    if difference:
-        name, before, now = difference
-        raise MismatchError(
-            f"{manifest.parent} was begun with {name.lstrip('.')} = {before!r:.80}; it is "
-            f"{now!r:.80} now. Use the same configuration and releases to resume, or another --out."
-        )

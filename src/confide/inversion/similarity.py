@@ -1,0 +1,200 @@
+"""Similarities of many codes with many plaintexts, and what follows from their order."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+from scipy.stats import rankdata
+
+from confide.audits.clustered import auc_influence, logit_interval, ordered
+from confide.errors import ArgumentError
+from confide.inversion.base import Codes, Floats, Integers
+from confide.inversion.estimates import Estimate
+
+Matrix = NDArray[np.float64]
+
+MMD_WIDTHS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1, 5, 10, 15, 20, 25, 30, 35, 100,
+              1e3, 1e4, 1e5, 1e6)  # fmt: skip
+"""Of the kernel of Yala et al. (arXiv 2106.02484, published code)."""
+_NUMBERS_AT_ONCE = 2**24
+
+
+def mean_code_rows(codes: Codes) -> Floats:
+    """(n_codes, C) float32, the mean over the rows of each code; reads some codes at a time."""
+    rows, width = codes.shape
+    step = max(1, _NUMBERS_AT_ONCE // (rows * width))
+    parts = [
+        codes.codes(slice(i, min(i + step, codes.n_records))).mean(axis=1, dtype=np.float64)
+        for i in range(0, codes.n_records, step)
+    ]
+    return np.concatenate(parts).astype(np.float32)
+
+
+def nearness(a: NDArray[np.generic], b: NDArray[np.generic]) -> Matrix:
+    """(n, m) minus the squared distances of the rows of a (n, d) and b (m, d).
+
+    Both are moved by one mean first, so that no digits are lost to a common offset.
+    """
+    centre = a.mean(axis=0, dtype=np.float64)
+    out = np.empty((len(a), len(b)))
+    step = max(1, _NUMBERS_AT_ONCE // a.shape[1])
+    squares = np.empty(len(b))
+    for j in range(0, len(b), step):
+        right = b[j : j + step] - centre
+        squares[j : j + step] = np.einsum("ij,ij->i", right, right)
+        for i in range(0, len(a), step):
+            left = a[i : i + step] - centre
+            inner = left @ right.T
+            own = np.einsum("ij,ij->i", left, left)
+            out[i : i + step, j : j + step] = 2.0 * inner - own[:, None] - squares[j : j + step]
+    return np.minimum(out, 0.0, out=out)
+
+
+def spread(values: NDArray[np.generic]) -> float:
+    """Mean squared distance of the rows (n, d) from their mean."""
+    step = max(1, _NUMBERS_AT_ONCE // values.shape[1])
+    centre = values.mean(axis=0, dtype=np.float64)
+    total = 0.0
+    for i in range(0, len(values), step):
+        total += float(np.square(values[i : i + step] - centre).sum())
+    return total / len(values)
+
+
+def correlations(found: NDArray[np.generic], true: NDArray[np.generic]) -> Matrix:
+    """(n, n) correlation of found i with true j, each minus its mean over the n; 0 for constants.
+
+    Raises
+    ------
+    ArgumentError : what was found is not finite
+    """
+    left, right = (values.reshape(len(values), -1) for values in (found, true))
+    out = np.empty((len(left), len(right)))
+    step = max(1, _NUMBERS_AT_ONCE // left.shape[1])
+    means = [values.mean(axis=0, dtype=np.float64) for values in (left, right)]
+    for i in range(0, len(left), step):
+        rows = _standard(left[i : i + step] - means[0])
+        if not np.isfinite(rows).all():
+            raise ArgumentError("What the attack found holds numbers that are not finite.")
+        for j in range(0, len(right), step):
+            out[i : i + step, j : j + step] = rows @ _standard(right[j : j + step] - means[1]).T
+    return out
+
+
+def _standard(rows: Matrix) -> Matrix:
+    """Each row minus its mean, over its length; a constant row gives zeros."""
+    largest = np.abs(rows).max(axis=1, keepdims=True)
+    rows = rows - rows.mean(axis=1, keepdims=True)
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    constant = length <= 1e-9 * largest * np.sqrt(rows.shape[1])
+    return np.where(constant, 0.0, rows / np.where(constant, 1.0, length))
+
+
+def ranks(similarity: NDArray[np.floating]) -> Matrix:
+    """(n, m) rank of each column in its row, 1 for the most similar; ties have their mean."""
+    if np.isnan(similarity).any():
+        raise ArgumentError("Expected similarities without NaN.")
+    return np.stack([rankdata(-row) for row in similarity])
+
+
+def first_ranked(
+    similarity: NDArray[np.floating],
+    match: NDArray[np.integer],
+    kind: NDArray[np.integer] | None = None,
+) -> tuple[Matrix, float]:
+    """Whether the most similar column is the true one, and how often it is by chance.
+
+    Parameters
+    ----------
+    similarity : (n, m); of tied columns each counts its share
+    match : (n,) the true column
+    kind : (m,) columns of one kind count as one; all differ by default
+
+    Returns
+    -------
+    (n,) hits, from 0 to 1, and the number of hits of a random pairing on average
+    """
+    kind = np.arange(similarity.shape[1]) if kind is None else kind
+    top = similarity == similarity.max(axis=1, keepdims=True)
+    own = kind == kind[match][:, None]
+    times = np.bincount(kind)[kind]
+    hits = (top & own).sum(axis=1) / top.sum(axis=1)
+    expected = float(((top @ times.astype(np.float64)) / top.sum(axis=1)).sum()) / len(kind)
+    return hits, expected
+
+
+def assigned_columns(similarity: NDArray[np.floating]) -> NDArray[np.int64]:
+    """(n,) the columns of the one-to-one assignment with the largest sum."""
+    columns: NDArray[np.int64] = linear_sum_assignment(similarity, maximize=True)[1]
+    return columns
+
+
+def mmd2(a: Floats, b: Floats) -> float:
+    """Squared maximum mean discrepancy of two samples (n, d) and (m, d), never below zero.
+
+    The kernel is the sum of exp(-|x - y|^2 / (2 w)) over :data:`MMD_WIDTHS`, as in the published
+    code of Yala et al.; pairs of a sample with itself count, as there.
+    """
+    return max(0.0, _kernel(a, a) + _kernel(b, b) - 2.0 * _kernel(a, b))
+
+
+def _kernel(a: Floats, b: Floats) -> float:
+    total = 0.0
+    step = max(1, _NUMBERS_AT_ONCE // len(b) // 4)
+    for i in range(0, len(a), step):
+        near = nearness(a[i : i + step], b)
+        if a is b:
+            # A record with itself: exactly 0, which the narrowest kernels tell from rounding.
+            at = np.arange(len(near))
+            near[at, at + i] = 0.0
+        total += sum(float(np.exp(near / (2.0 * width)).sum()) for width in MMD_WIDTHS)
+    return total / (len(a) * len(b))
+
+
+def same_patient_area(
+    similarity: NDArray[np.floating], mine: Integers, theirs: Integers, *, within: bool
+) -> tuple[Estimate, NDArray[np.int64]]:
+    """Area under the ROC curve of pairs of codes, same patient against different ones.
+
+    The interval takes patients as the units: a pair of two patients varies with both (the Hajek
+    projection of a statistic of pairs).
+
+    Parameters
+    ----------
+    similarity : (n, m); within one release symmetrised, and each pair counted once
+    mine, theirs : (n,) and (m,) patients
+    within : whether the others are the codes themselves
+
+    Returns
+    -------
+    the area, and (n_patients,) the pairs of codes of one patient that each patient has
+    """
+    n = len(mine)
+    _, owner = np.unique(np.concatenate([mine, theirs]), return_inverse=True)
+    first, second = owner[:n], owner if within else owner[n:]
+    second = second[: len(theirs)]
+    n_patients = int(owner.max()) + 1
+    if within:
+        left, right = np.triu_indices(n, 1)
+        values = (similarity[left, right] + similarity[right, left]).ravel() / 2.0
+    else:
+        left, right = (index.ravel() for index in np.indices(similarity.shape))
+        values = similarity.ravel()
+    if np.isnan(values).any():
+        raise ArgumentError("Expected similarities of different codes without NaN.")
+    one, two = first[left], second[right]
+    same = one == two
+    pairs = np.bincount(one[same], minlength=n_patients)
+    if not same.any() or same.all():
+        return Estimate(value=float("nan"), low=None, high=None), pairs
+    order = ordered(values.astype(np.float64), same)
+    # The influence of a pair counts for both of its patients, once if they are the same.
+    value, of_first = auc_influence(order, one, n_patients)
+    _, of_second = auc_influence(order, np.where(same, n_patients, two), n_patients + 1)
+    influence = of_first + of_second[:n_patients]
+    linked = int((pairs > 0).sum())
+    if linked < 2:
+        return Estimate(value=value, low=None, high=None), pairs
+    error = float(np.sqrt(influence @ influence * n_patients / max(n_patients - 1, 1)))
+    interval = logit_interval(value, error, linked - 1.0, linked)
+    return Estimate(value=value, low=interval.low, high=interval.high), pairs

@@ -1,0 +1,123 @@
+"""What a run of attacks may say, and what it may never say."""
+
+import itertools
+
+import pytest
+
+from confide.inversion.verdict import gate, outcome, reidentification
+
+
+def scored(value, low=None, high=None, *, name="reid", chance=0.01, top=0.05):
+    low, high = (value if one is None else one for one in (low, high))
+    return {
+        name: {
+            "value": value,
+            "low": low,
+            "high": high,
+            "chance": chance,
+            "chance_low": 0.0,
+            "chance_high": top,
+        }
+    }
+
+
+BROKEN, FAILED, QUIET, LOUD = scored(1.0), scored(0.3), scored(0.01), scored(0.2)
+
+
+def of(release, linear=BROKEN, noise=QUIET):
+    return outcome("reid", 0.9, release, linear, noise)
+
+
+def one(release, linear=BROKEN, noise=QUIET, headline="reid"):
+    state, why = outcome(headline, 0.9, release, linear, noise)
+    return {"headline": headline, "outcome": state, "why": why, "release": release}
+
+
+def test_outcomes():
+    assert of(scored(0.8))[0] == "leaks"
+    assert of(scored(0.02))[0] == "nothing found"
+    assert of({})[0] == "not scored"
+    assert of(scored(0.02), linear={})[0] == "not established"
+    assert of(scored(0.02), noise={})[0] == "not established"
+
+
+def test_a_failure_counts_only_if_the_positive_control_broke():
+    state, why = of(scored(0.0), linear=FAILED)
+    assert state == "not established"
+    assert "0.3 on the linear encoder, expected at least 0.9" in why
+
+
+def test_success_counts_whatever_the_positive_control_did():
+    assert of(scored(0.8), linear=FAILED)[0] == "leaks"
+
+
+def test_an_attack_that_finds_something_in_noise_counts_for_nothing():
+    state, why = of(scored(0.8), noise=LOUD)
+    assert state == "not established"
+    assert "0.2 on codes of noise, expected 0 to 0.05" in why
+
+
+def test_noise_below_what_chance_allows_is_no_control_either():
+    low = {"reid": QUIET["reid"] | {"chance_low": 0.02}}
+    assert of(scored(0.8), noise=low)[0] == "not established"
+
+
+@pytest.mark.parametrize(
+    ("release", "verdict"),
+    [
+        (scored(0.9, 0.8, 0.95), "bad"),
+        (scored(0.21, 0.1, 0.4), "bad"),
+        (scored(0.15, 0.1, 0.19), "moderate"),
+        (scored(0.15, 0.1, 0.25), "not established"),
+        (scored(0.01, 0.0, 0.04), "good"),
+        (scored(0.01, 0.0, 0.06), "moderate"),
+        (scored(0.01, 0.0, 0.21), "not established"),
+    ],
+)
+def test_bands_hold_for_the_upper_end(release, verdict):
+    found = reidentification({"a": one(release)})
+    assert found["verdict"] == verdict
+    assert found["attack"] == "a"
+    assert found["value"] == release["reid"]["value"]
+
+
+def test_the_worst_attack_decides():
+    attacks = {"weak": one(scored(0.01, 0, 0.02)), "strong": one(scored(0.9, 0.8, 1.0))}
+    assert reidentification(attacks)["attack"] == "strong"
+    assert reidentification(attacks)["verdict"] == "bad"
+
+
+def test_one_failed_control_withholds_the_verdict_unless_another_attack_succeeded():
+    fine, open_ = one(scored(0.01, 0, 0.02)), one(scored(0.01, 0, 0.02), linear=FAILED)
+    found = reidentification({"fine": fine, "open": open_})
+    assert found["verdict"] == "not established"
+    assert "controls of open failed" in found["text"]
+    broken = one(scored(0.9, 0.8, 1.0))
+    assert reidentification({"open": open_, "broken": broken})["verdict"] == "bad"
+
+
+def test_never_good_without_a_broken_positive_control():
+    values = (scored(0.0, 0.0, 0.01), scored(0.04, 0, 0.05), {})
+    for release, linear, noise in itertools.product(values, (FAILED, {}), (QUIET, LOUD, {})):
+        found = reidentification({"a": one(release, linear, noise)})
+        assert found["verdict"] in ("not established", "not measured")
+
+
+def test_other_headlines_do_not_count():
+    probe = one(scored(0.9, name="auc"), headline="auc", linear=scored(1, name="auc"))
+    assert reidentification({"probe": probe})["verdict"] == "not measured"
+    assert reidentification({})["verdict"] == "not measured"
+
+
+@pytest.mark.parametrize("high", [0.03, 0.05, 0.06])
+def test_gate(high):
+    attacks = {"a": one(scored(0.01, 0.0, high))}
+    found = gate(reidentification(attacks), attacks, 0.05)
+    assert found["met"] == (high <= 0.05)
+    assert f"{high:.1%}" in found["why"]
+
+
+def test_nothing_that_is_not_established_passes_a_gate():
+    for attacks in ({}, {"a": one(scored(0.0, 0, 0.01), linear=FAILED)}):
+        found = gate(reidentification(attacks), attacks, 1.0)
+        assert not found["met"]
