@@ -93,7 +93,7 @@ class InversionContract:
     def test_it_answers_for_each_code_and_repeats_itself(self):
         w, first = self.answer("release")
         assert isinstance(first, self.attack.finding)
-        state = torch.get_rng_state(), np.random.get_state()[1].copy()
+        state = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
         known = w.known(self.attack.knowledge)
         for array in arrays(known):
             array.setflags(write=False)
@@ -103,7 +103,7 @@ class InversionContract:
             for array in arrays(known):
                 array.setflags(write=True)
         assert torch.equal(state[0], torch.get_rng_state())
-        assert np.array_equal(state[1], np.random.get_state()[1])
+        assert np.array_equal(state[1], np.random.get_state()[1])  # noqa: NPY002
         for a, b in zip(numbers_of(first, w), numbers_of(second, w), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
         n = known.codes.n_records

@@ -176,10 +176,10 @@ def same_patient_area(
     n_patients = int(owner.max()) + 1
     if within:
         left, right = np.triu_indices(n, 1)
-        values = (similarity[left, right] + similarity[right, left]).ravel() / 2.0
+        values = np.asarray(similarity[left, right] + similarity[right, left]) / 2.0
     else:
         left, right = (index.ravel() for index in np.indices(similarity.shape))
-        values = similarity.ravel()
+        values = np.ravel(similarity)
     if np.isnan(values).any():
         raise ArgumentError("Expected similarities of different codes without NaN.")
     one, two = first[left], second[right]

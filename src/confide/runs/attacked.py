@@ -258,7 +258,8 @@ def _plaintext_rows(
     if subject.challenge is not None:
         every = subject.challenge.rows_of(theirs.cohort.record, theirs.frame)
     elif table is not None and config.attack.plaintexts is None:
-        every = table["row"].to_numpy()[rows]
+        # In the order of the table: where the truth is not at hand it is the same.
+        every = np.sort(table["row"].to_numpy()[rows])
     return rng.permutation(every)
 
 
