@@ -91,7 +91,7 @@ def test_one_failed_control_withholds_the_verdict_unless_another_attack_succeede
     fine, open_ = one(scored(0.01, 0, 0.02)), one(scored(0.01, 0, 0.02), linear=FAILED)
     found = reidentification({"fine": fine, "open": open_})
     assert found["verdict"] == "not established"
-    assert "controls of open failed" in found["text"]
+    assert "open: the controls failed" in found["text"]
     broken = one(scored(0.9, 0.8, 1.0))
     assert reidentification({"open": open_, "broken": broken})["verdict"] == "bad"
 
@@ -121,3 +121,21 @@ def test_nothing_that_is_not_established_passes_a_gate():
     for attacks in ({}, {"a": one(scored(0.0, 0, 0.01), linear=FAILED)}):
         found = gate(reidentification(attacks), attacks, 1.0)
         assert not found["met"]
+
+
+def test_attacks_that_did_not_run_are_not_forgotten():
+    fine = one(scored(0.01, 0, 0.02))
+    for state in ("not run", "not scored"):
+        gone = fine | {"outcome": state, "release": {}}
+        found = reidentification({"fine": fine, "gone": gone})
+        assert found["verdict"] == "not established"
+        assert "gone" in found["text"]
+
+
+def test_without_an_interval_nothing_is_bounded():
+    """As of a single patient."""
+    alone = scored(0.01)
+    alone["reid"] |= {"low": None, "high": None}
+    attacks = {"a": one(alone)}
+    assert reidentification(attacks)["verdict"] == "not established"
+    assert not gate({"verdict": "good"}, attacks, 0.5)["met"]

@@ -177,7 +177,7 @@ def test_what_does_not_belong_together(place, tmp_path):
         attack(folder, "x", data=DATA | {"seed": 5})
     with pytest.raises(MismatchError, match=r"shape \(1, 16, 16\), those of the codes \(1, 32, 32"):
         attack(folder, "x", data=DATA | {"size": [16, 16]})
-    with pytest.raises(MismatchError, match="was begun with attack.seed = 0; it is 1 now"):
+    with pytest.raises(MismatchError, match=r"was begun with attack\.seed = 0; it is 1 now"):
         attack(folder, "found", seed=1)
     with pytest.raises(TableError, match="'nothing', which the records do not have"):
         attack(folder, "x", attribute="nothing")

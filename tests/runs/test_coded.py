@@ -416,9 +416,7 @@ def test_the_folder_beside_a_release_is_its_own(done, tmp_path):
     folder, _, _, _ = done
     (tmp_path / "a").symlink_to(folder / "a")
     (tmp_path / "a.private").symlink_to(folder / "b.private")
-    with pytest.raises(
-        MismatchError, match=r"a\.private is not that of the release with the id"
-    ):
+    with pytest.raises(MismatchError, match=r"a\.private is not that of the release with the id"):
         train(tmp_path, "out", data={"path": "a", "label": "label"})
 
 

@@ -507,7 +507,7 @@ def test_memory_does_not_grow_with_the_records(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "MAX_CALIBRATION", 4)
     asked = []
     monkeypatch.setattr(
-        runs._Encoding,
+        runs.KeyedEncoder,
         "read",
         lambda self, parts: asked.extend(map(len, parts)) or map(self._opened.read, parts),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 REIDENTIFICATION = ("reid", "challenge2", "linkage_first_rank", "first_rank")
@@ -10,6 +10,8 @@ REIDENTIFICATION = ("reid", "challenge2", "linkage_first_rank", "first_rank")
 
 GOOD, MODERATE = 0.05, 0.20
 """Bands of re-identification of the authors of NeuraCrypt (Yala et al., arXiv 2106.02484)."""
+
+NOTHING = "nothing found"
 
 Scored = Mapping[str, Mapping[str, float]]
 """{score: {"value", "low", "high", "chance", "chance_low", "chance_high", ...}} of one target."""
@@ -59,7 +61,7 @@ def outcome(
             f"The positive control was not broken: {weak:.3g} on the linear encoder, expected at "
             f"least {breaks_at:.3g}; give more records or a larger budget.",
         )
-    return "nothing found", f"{found['value']:.3g}, by chance {found['chance']:.3g}."
+    return NOTHING, f"{found['value']:.3g}, by chance {found['chance']:.3g}."
 
 
 def reidentification(attacks: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -73,18 +75,14 @@ def reidentification(attacks: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]
     -------
     {"verdict", "attack", "value", "low", "high", "text"}: "verdict" is "bad" (some attack singled
     out more than 20 %), "moderate" or "good" (the upper end of the interval of every attack is at
-    most 20 % or 5 %, and all of them broke their positive control), "not established" or "not
+    most 20 % or 5 %, and all that were asked for ran and broke their positive control), "not established" or "not
     measured"
     """
-    of_interest = {
-        name: one
-        for name, one in attacks.items()
-        if one["headline"] in REIDENTIFICATION and one["outcome"] != "not run"
-    }
+    of_interest = {n: one for n, one in attacks.items() if one["headline"] in REIDENTIFICATION}
     scored = {
         name: one["release"][one["headline"]]
         for name, one in of_interest.items()
-        if one["outcome"] != "not scored"
+        if one["outcome"] not in ("not scored", "not run")
     }
     nothing = dict.fromkeys(("attack", "value", "low", "high"))
     if not scored:
@@ -98,21 +96,21 @@ def reidentification(attacks: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]
     found = {"attack": worst, **{k: scored[worst][k] for k in ("value", "low", "high")}}
     singled = f"{worst} singled out {found['value']:.1%} of the records"
     if leaks and found["value"] > MODERATE:
-        return {"verdict": "bad", **found, "text": f"{singled}, above 20 %."}
-    open_ = [name for name, one in of_interest.items() if one["outcome"] == "not established"]
+        return {"verdict": "bad", **found, "text": f"{singled}, above 20%."}
+    open_ = [n for n, one in of_interest.items() if one["outcome"] not in ("leaks", NOTHING)]
     if open_:
         return {
             "verdict": "not established",
             **found,
-            "text": f"The controls of {', '.join(open_)} failed, so that what was not found means "
-            "nothing.",
+            "text": f"{', '.join(open_)}: the controls failed or it was not run and scored, so "
+            "that what was not found means nothing.",
         }
-    top = max(s["high"] for s in scored.values())
+    top = _top(scored.values())
     if top > MODERATE:
         return {
             "verdict": "not established",
             **found,
-            "text": f"{singled}; with so few patients it may be more than 20 % (up to {top:.1%}).",
+            "text": f"{singled}; with so few patients it may be more than 20% (up to {top:.1%}).",
         }
     band = "good" if top <= GOOD else "moderate"
     return {
@@ -140,10 +138,10 @@ def gate(
     """
     if found["verdict"] in ("not established", "not measured"):
         return {"reid": most, "met": False, "why": f"Re-identification is {found['verdict']}."}
-    high = max(
-        one["release"][one["headline"]]["high"]
+    high = _top(
+        one["release"][one["headline"]]
         for one in attacks.values()
-        if one["headline"] in REIDENTIFICATION and one["outcome"] in ("leaks", "nothing found")
+        if one["headline"] in REIDENTIFICATION and one["outcome"] in ("leaks", NOTHING)
     )
     met = high <= most
     return {
@@ -152,3 +150,8 @@ def gate(
         "why": f"The upper end of the interval of re-identification is {high:.1%}, "
         f"{'within' if met else 'above'} {most:.1%}.",
     }
+
+
+def _top(scores: Iterable[Mapping[str, Any]]) -> float:
+    """The highest upper end of an interval; 1 where there is none, as of a single patient."""
+    return max(1.0 if one["high"] is None else float(one["high"]) for one in scores)

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from confide.reports import numbers
-from confide.reports.certificate_words import Unit, written
+from confide.reports.certificate_scores import Unit, written
 
 Scored = Mapping[str, Any]
 """One score: "value", "low", "high", "chance", "chance_low", "chance_high"; any may be missing."""
@@ -148,9 +148,7 @@ def curve(axis: str, found: Sequence[Mapping[str, Any]], score: str, unit: Unit)
         axis=numbers.name(axis),
         logarithmic=logarithmic,
         points=tuple(point(x, s) for x, s in drawn),
-        chance=tuple(
-            (across(x), up(s["chance"])) for x, s in drawn if s.get("chance") is not None
-        ),
+        chance=tuple((across(x), up(s["chance"])) for x, s in drawn if s.get("chance") is not None),
         x_ticks=_apart((across(x), f"{x:,.10g}") for x, _ in drawn),
         y_ticks=tuple((up(value), _short(value, unit)) for value in y_ticks),
         rows=tuple(_row(one, _scored(one, score), unit) for one in ordered),

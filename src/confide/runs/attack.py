@@ -200,13 +200,13 @@ class _Runner:
     def _keep(self, part: Part, finding: Finding) -> None:
         """Write what was found, for `confide challenge submit` and for whoever acts on it."""
         if isinstance(finding, Matching):
-            names = self._given.names
             hit = finding.assigned >= 0
+            names = np.where(hit, self._given.names[finding.assigned], "")
             best = finding.similarity[np.arange(len(hit)), finding.assigned]
             table = pd.DataFrame(
                 {
                     "code": self._given.rows,
-                    "record": np.where(hit, names[finding.assigned], None),
+                    "record": pd.Series(names).where(hit),
                     "similarity": np.where(hit, best, np.nan),
                 }
             )
@@ -231,5 +231,5 @@ def _fingerprint(given: Attacked) -> int:
     for one in (given.scene.plaintexts, given.scene.hidden):
         if one is not None:
             for array in (one.records, one.patient, one.attribute):
-                crc = zlib.crc32(np.ascontiguousarray(array), crc)
+                crc = zlib.crc32(np.ascontiguousarray(array).tobytes(), crc)
     return crc

@@ -83,7 +83,9 @@ def _attack(
     name: str, parts: Sequence[Part], found: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
     attack = KNOWN[name]
-    by_target = {part.target: found[part.stem] for part in parts if part.x is None}
+    by_target: dict[str, Mapping[str, Any]] = {
+        part.target: found[part.stem] for part in parts if part.x is None
+    }
     scores = {target: _by_name(one["scores"]) for target, one in by_target.items()}
     release = by_target["release"]
     if release["not_run"]:
@@ -101,7 +103,12 @@ def _attack(
         if part.x is not None:
             one = found[part.stem]
             curves.setdefault(part.axis, []).append(
-                {"x": part.x, "scores": _by_name(one["scores"]), "seconds": one["seconds"]}
+                {
+                    "x": part.x,
+                    "scores": _by_name(one["scores"]),
+                    "seconds": one["seconds"],
+                    "not_run": one["not_run"],
+                }
             )
     return {
         "about": attack.about,

@@ -79,12 +79,12 @@ def encode(
     state = KeyState.of(key_path, key.id)
     if not (reuse_key or Publisher.begun(out)):
         state.refuse_reuse()
-    opened = _opened(config, folder, key, state)
+    opened = open_with_key(config, folder, key, state)
     settings.n_patches(opened.shape)
     labels, columns = _named(config, opened)
     dev_seed = _seed(key, f"dev {settings.dev.seed}")
     table = _table(opened, settings, dev_seed, labels, columns)
-    encoder = _Encoding(config, opened, key, state)
+    encoder = KeyedEncoder(config, opened, key, state)
     asked = _asked(config, opened, key, table) | {"the calibration of the key": encoder.digest}
     with Publisher.open(out, asked, lambda: _order(opened.cohort)) as p:
         state.register(p.release_id, out.resolve(), force=reuse_key)
@@ -104,7 +104,7 @@ def encode(
     return _summary(manifest, records, [*labels, *columns], notes)
 
 
-def _opened(config: Config, folder: Path, key: Key, state: KeyState) -> Opened:
+def open_with_key(config: Config, folder: Path, key: Key, state: KeyState) -> Opened:
     """The records, read as the key's calibration was, and split by a secret draw.
 
     A split by a public seed would tell where in the table a patient stands to everybody who has the
@@ -124,8 +124,15 @@ def _seed(key: Key, purpose: str) -> int:
     return int.from_bytes(key.derive(f"split {purpose}"), "big")
 
 
-class _Encoding:
-    """The encoder of a release, calibrated at the first use of its key."""
+class KeyedEncoder:
+    """The encoder of a release, calibrated at the first use of its key.
+
+    Parameters
+    ----------
+    config : with the encoder's settings
+    opened : the records, from :func:`open_with_key`
+    key, state : from which its weights and its calibration are taken
+    """
 
     def __init__(self, config: Config, opened: Opened, key: Key, state: KeyState) -> None:
         from confide.encoders.base import Calibration, build
@@ -137,7 +144,7 @@ class _Encoding:
         binding = state.binding
         if binding is not None:
             state.bind(self._architecture, {})  # refuses another architecture
-        self._encoder = build(
+        self.encoder = build(
             self.settings,
             opened.shape,
             key,
@@ -147,7 +154,7 @@ class _Encoding:
         if binding is not None:
             self._calibration = Calibration.from_json(binding["calibration"])
         else:
-            self._calibration = self._encoder.calibrate(opened.read(self._sample(key)))
+            self._calibration = self.encoder.calibrate(opened.read(self._sample(key)))
 
     def _sample(self, key: Key) -> NDArray[np.intp]:
         """Some of the records that are not held out, the same for the same key and cohort."""
@@ -168,7 +175,7 @@ class _Encoding:
 
         calibration = self._calibration.to_json() | {"reading": dict(self._opened.reading)}
         stored = self._state.bind(self._architecture, calibration)
-        self._encoder.use(Calibration.from_json(stored))
+        self.encoder.use(Calibration.from_json(stored))
 
     @property
     def architecture(self) -> dict[str, Any]:
@@ -178,7 +185,7 @@ class _Encoding:
     @property
     def code_shape(self) -> tuple[int, int]:
         """(rows, channels) of a code."""
-        return self._encoder.n_patches, self._encoder.width
+        return self.encoder.n_patches, self.encoder.width
 
     @property
     def code_bytes(self) -> int:
@@ -195,7 +202,7 @@ class _Encoding:
         from confide.training.device import tensor_float32
 
         with tensor_float32(False):
-            return self._encoder(records)
+            return self.encoder(records)
 
     def read(self, parts: list[NDArray[np.intp]]) -> Iterator[NDArray[Any]]:
         """Records of each part; the next part is read while one is encoded."""
@@ -211,7 +218,7 @@ def _write(
     p: Publisher,
     records: pd.DataFrame,
     rows: NDArray[np.intp],
-    encoder: _Encoding,
+    encoder: KeyedEncoder,
     labels: tuple[str, ...],
     columns: tuple[str, ...],
     progress: Progress,
