@@ -1,6 +1,7 @@
 """What a run of attacks may say, and what it may never say."""
 
 import itertools
+import math
 
 import pytest
 
@@ -139,3 +140,10 @@ def test_without_an_interval_nothing_is_bounded():
     attacks = {"a": one(alone)}
     assert reidentification(attacks)["verdict"] == "not established"
     assert not gate({"verdict": "good"}, attacks, 0.5)["met"]
+
+
+def test_an_attack_that_is_a_control_should_find_nothing():
+    control = {"headline": "reid", "breaks_at": math.inf}
+    quiet = outcome(**control, release=scored(0.01), linear=FAILED, noise=QUIET)
+    assert quiet[0] == "nothing found"
+    assert outcome(**control, release=scored(0.2), linear=FAILED, noise=QUIET)[0] == "leaks"

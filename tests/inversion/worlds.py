@@ -33,7 +33,7 @@ class World:
     def known(self, kind, n_pairs=None):
         """What an attacker of a kind knows."""
         facts = {"architecture": self.architecture, "codes": base.ArrayCodes(self.codes)}
-        if kind is base.TwoReleases:
+        if issubclass(kind, base.TwoReleases):
             facts |= {"codes": self._part(0), "other": self._part(1)}
         if issubclass(kind, base.SameImages):
             facts["plaintexts"] = self.plaintexts
@@ -57,7 +57,7 @@ class World:
         """What is true of that, for scoring."""
         from confide.inversion.scores import Truth
 
-        here = slice(0, None, 2) if kind is base.TwoReleases else slice(None)
+        here = slice(0, None, 2) if issubclass(kind, base.TwoReleases) else slice(None)
         known = kind is base.KnownAttributes
         return Truth(
             records=self.hidden[here],
@@ -66,8 +66,10 @@ class World:
             attribute=np.where(self.patient % 2 == 0, -1, self.positive)
             if known
             else self.positive[here],
-            codes=self._part(0) if kind is base.TwoReleases else base.ArrayCodes(self.codes),
-            other_patient=self.patient[1::2] if kind is base.TwoReleases else None,
+            codes=self._part(0)
+            if issubclass(kind, base.TwoReleases)
+            else base.ArrayCodes(self.codes),
+            other_patient=self.patient[1::2] if issubclass(kind, base.TwoReleases) else None,
         )
 
 

@@ -75,28 +75,34 @@ class AttributeProbe(InversionAttack[KnownAttributes, Attributes]):
         features = components(features, self.n_components, 1.0, work.seed)
         steps = len(_STRENGTHS) + 1
         work.progress(1, steps)
-        strength = self._strength(features[told], attribute[told], work)
+        losses = self._losses(features[told], attribute[told], work)
+        strength = _STRENGTHS[int(np.argmin(losses))]
         model = _fitted(features[told], attribute[told], strength)
         scores = np.full(len(attribute), np.nan, dtype=np.float32)
         if not told.all():
             scores[~told] = model.decision_function(features[~told])
         work.progress(steps, steps)
-        return Attributes(scores=scores)
+        notes: tuple[str, ...] = ()
+        if len(losses) < len(_STRENGTHS):
+            notes = (f"Time was over after {len(losses)} of {len(_STRENGTHS)} penalties.",)
+        return Attributes(scores=scores, notes=notes)
 
-    def _strength(self, features: Floats, attribute: Integers, work: Work) -> float:
-        """The strength with the least loss in cross-validation."""
+    def _losses(self, features: Floats, attribute: Integers, work: Work) -> list[float]:
+        """Loss of each strength in cross-validation, of the first alone if the time is over."""
         folds = min(self.folds, int(np.bincount(attribute).min()))
         split = StratifiedKFold(folds, shuffle=True, random_state=work.seed % 2**32)
         parts = list(split.split(features, attribute))
-        losses = []
+        losses: list[float] = []
         for done, strength in enumerate(_STRENGTHS, 1):
+            if losses and work.late():
+                break
             found = np.zeros(len(attribute))
             for train, test in parts:
                 model = _fitted(features[train], attribute[train], strength)
                 found[test] = model.predict_proba(features[test])[:, 1]
-            losses.append(log_loss(attribute, found))
+            losses.append(float(log_loss(attribute, found)))
             work.progress(done, len(_STRENGTHS) + 1)
-        return _STRENGTHS[int(np.argmin(losses))]
+        return losses
 
 
 def _fitted(features: Floats, attribute: Integers, strength: float) -> LogisticRegression:

@@ -338,7 +338,8 @@ class InversionAttack(ABC, Generic[K, F]):
     knowledge : the class of what it is given, as in its type
     finding : the class of what it returns
     headline : the score by which it is judged, see :mod:`confide.inversion.scores`
-    breaks_at : value of that score from which the positive control counts as broken
+    breaks_at : value of that score from which the positive control counts as broken; infinite of an
+        attack that is itself a control and should find nothing
     about : one sentence for reports
     source : paper with its section, or "confide"
     """

@@ -7,22 +7,25 @@ The range of chance is one that such an attacker leaves less than once in a thou
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
-from scipy.stats import poisson
+from scipy.stats import poisson, rankdata
 
 from confide.audits.clustered import share_interval
 
 Floats = NDArray[np.floating]
 Integers = NDArray[np.integer]
+Flags = NDArray[np.bool_]
 
 RARE = 0.001
 """Share of the runs in which an attacker who knows nothing leaves the range of chance, at most."""
 _DEVIATIONS = 3.2905
 """Standard normal quantile of 1 - RARE / 2."""
-_DRAWS = 20_000
+_DRAWS = 10_000
+_DEALS = 1000
 _AT_ONCE = 2**22
 
 
@@ -144,46 +147,122 @@ def random_median(values: Floats, patient: Integers) -> Chance:
     return Chance(value=value, low=low, high=high)
 
 
-def random_area(positive: Integers, negative: Integers) -> Chance:
-    """Area under the ROC curve of scores that tell nothing, normal approximation.
+def random_area(scores: Floats, positive: Flags, patient: Integers, seed: int) -> Chance:
+    """Area under the ROC curve when what is true of patients is dealt to them at random.
 
-    Its error is that of single values (Mann and Whitney), as many as there are patients
-    effectively: records of a patient may all fare alike.
+    A patient is dealt all that is true of another one, so that records of one patient may fare
+    alike, in their scores and in the truth.
 
     Parameters
     ----------
-    positive, negative : (n_patients,) how many records or pairs of either class a patient has
+    scores : (n,) one a record
+    positive : (n,) bool, the truth
+    patient : (n,) whose record
     """
-    n_1, n_0 = (
-        float(k.sum()) ** 2 / float((k.astype(np.float64) ** 2).sum()) for k in (positive, negative)
-    )
-    reach = _DEVIATIONS * float(np.sqrt((n_1 + n_0 + 1.0) / (12.0 * n_1 * n_0)))
-    return Chance(value=0.5, low=max(0.0, 0.5 - reach), high=min(1.0, 0.5 + reach))
+    rng = np.random.default_rng(seed)
+    order = np.argsort(patient, kind="stable")
+    rank, truth = rankdata(scores)[order], positive[order]
+    size = np.unique(patient, return_counts=True)[1]
+    start = np.concatenate([[0], np.cumsum(size)[:-1]])
+    owner = np.repeat(np.arange(len(size)), size)
+    number = np.arange(len(rank)) - start[owner]
+    areas = []
+    for _ in range(_DEALS):
+        giver = rng.permutation(len(size))[owner]
+        # Of a giver with fewer records they are taken again, in turn.
+        dealt = truth[start[giver] + number % size[giver]]
+        n_same = int(dealt.sum())
+        if 0 < n_same < len(rank):
+            areas.append(_area(rank[dealt].sum(), n_same, len(rank)))
+    return _about(np.array(areas or [0.5]))
 
 
-def random_owners(
-    nearest: Integers, mine: Integers, theirs: Integers, *, within: bool, seed: int
-) -> Chance:
+def random_owners(nearest: Integers, patient: Integers, seed: int) -> Chance:
     """Share of codes whose nearest neighbour is of their patient when patients are dealt at random.
 
     By simulation, because neighbours are often mutual, and hits then come in pairs.
 
     Parameters
     ----------
-    nearest : (n,) number of the nearest of the others
-    mine, theirs : (n,) and (n_others,) patients
-    within : whether the others are the codes themselves
+    nearest : (n,) number of the nearest of the other codes
+    patient : (n,) whose codes; the share is of codes of patients with two or more
     """
     rng = np.random.default_rng(seed)
+    n_known = int((np.unique(patient, return_counts=True)[1][_numbered(patient)[0]] > 1).sum())
     hits = np.empty(_DRAWS)
-    step = max(1, _AT_ONCE // len(theirs))
+    step = max(1, _AT_ONCE // len(patient))
     for start in range(0, _DRAWS, step):
         size = min(step, _DRAWS - start)
-        dealt = rng.permuted(np.broadcast_to(theirs, (size, len(theirs))), axis=1)
-        own = dealt[:, : len(mine)] if within else mine
-        hits[start : start + size] = (own == dealt[:, nearest]).mean(axis=1)
-    low, high = np.quantile(hits, [RARE / 2, 1 - RARE / 2])
-    return Chance(value=float(hits.mean()), low=float(low), high=float(high))
+        dealt = rng.permuted(np.broadcast_to(patient, (size, len(patient))), axis=1)
+        hits[start : start + size] = (dealt == dealt[:, nearest]).sum(axis=1)
+    return _range(hits / n_known)
+
+
+def random_links(rank: Floats, left: Integers, right: Integers, seed: int) -> Chance:
+    """Area under the ROC curve of pairs within a release when patients are dealt at random.
+
+    Parameters
+    ----------
+    rank : (n, n) symmetric, rank of each pair of different codes among all such pairs, from 1
+    left, right : (n_pairs,) the pairs of codes of one patient
+    """
+    rng = np.random.default_rng(seed)
+    n, n_same = len(rank), len(left)
+    sums = np.empty(_DEALS)
+    for i in range(_DEALS):
+        dealt = rng.permutation(n)
+        sums[i] = rank[dealt[left], dealt[right]].sum(dtype=np.float64)
+    return _about(_area(sums, n_same, n * (n - 1) // 2))
+
+
+def random_identities(
+    rank: Floats, hits: Integers, n_first: Integers, n_second: Integers, seed: int
+) -> tuple[Chance, Chance]:
+    """Linkage of two releases when nothing tells who of one is who of the other.
+
+    Patients are exchanged as a whole, because codes of a patient resemble each other within each
+    release, whatever is known across.
+
+    Parameters
+    ----------
+    rank : (n_patients, n_patients) sum of the ranks, among all pairs of codes, of the pairs of a
+        patient in the first release and one in the second
+    hits : (n_patients, n_patients) codes of a patient in the first release whose nearest is of one
+        in the second
+    n_first, n_second : (n_patients,) codes of each patient in either release
+
+    Returns
+    -------
+    chance of the area under the ROC curve, and of the share of codes whose nearest is right, of
+    those whose patient is in the second release
+    """
+    rng = np.random.default_rng(seed)
+    every, total = np.arange(len(rank)), int(n_first.sum()) * int(n_second.sum())
+    areas, shares = [], []
+    for _ in range(_DRAWS):
+        who = rng.permutation(len(rank))
+        n_same = int(n_first @ n_second[who])
+        n_known = int(n_first[n_second[who] > 0].sum())
+        if 0 < n_same < total:
+            areas.append(_area(rank[every, who].sum(), n_same, total))
+            shares.append(hits[every, who].sum() / n_known)
+    return _range(np.array(areas or [0.5])), _range(np.array(shares or [0.0]))
+
+
+def _area(rank_sum: Any, n_same: int, n_pairs: int) -> Any:
+    """Area under the ROC curve from the sum of the ranks of the positives (Mann and Whitney)."""
+    return (rank_sum / n_same - (n_same + 1) / 2.0) / (n_pairs - n_same)
+
+
+def _about(areas: NDArray[np.float64]) -> Chance:
+    """The range from mean and spread: areas are close to normal, and few draws have no tails."""
+    value, reach = float(areas.mean()), _DEVIATIONS * float(areas.std())
+    return Chance(value=value, low=max(0.0, value - reach), high=min(1.0, value + reach))
+
+
+def _range(drawn: NDArray[np.float64]) -> Chance:
+    low, high = np.quantile(drawn, [RARE / 2, 1 - RARE / 2])
+    return Chance(value=float(drawn.mean()), low=float(low), high=float(high))
 
 
 def clumping(patient: Integers) -> float:

@@ -42,17 +42,15 @@ def kernel(a: Tensor, b: Tensor) -> Tensor:
     # In float64, so that what is left of two large squares is right for the narrow kernels.
     a, b = a.double(), b.double()
     squares = (a**2).sum(dim=1)[:, None] + (b**2).sum(dim=1) - 2 * a @ b.T
-    squares = squares.clamp_min(0)
-    total = torch.zeros_like(squares)
-    for width in WIDTHS:
-        total = total + torch.exp(squares / (-2 * width))
-    return total
+    rates = -0.5 / squares.new_tensor(WIDTHS)
+    return torch.exp(squares.clamp_min(0)[..., None] * rates).sum(dim=-1)
 
 
 def mmd2(real: Tensor, made: Tensor) -> Tensor:
-    """Squared maximum mean discrepancy of two samples, (n, d) and (m, d); float64 and at least 0.
+    """Squared maximum mean discrepancy of two samples, (n, d) and (m, d); in float64.
 
-    The biased estimate (Gretton et al., JMLR 13 (2012), equation 5): 0 for equal samples.
+    The biased estimate (Gretton et al., JMLR 13 (2012), equation 5), which is 0 for equal samples
+    and positive otherwise, but for rounding.
     """
     middle = real.mean(dim=0)
     real, made = real - middle, made - middle
@@ -86,7 +84,7 @@ class MMD(InversionAttack[Unpaired, Substitute]):
         "Trains a substitute encoder on plaintexts of other patients until its codes are "
         "distributed like those of the release."
     )
-    source: ClassVar[str] = "Yala et al., arXiv 2106.02484 (2021), section 5"
+    source: ClassVar[str] = "Yala et al., arXiv 2106.02484 (2021), code: mmd.py"
 
     @classmethod
     def of(cls, budget: Budget) -> Self:
@@ -95,7 +93,7 @@ class MMD(InversionAttack[Unpaired, Substitute]):
         They trained for 25 to 50 passes over their data sets, whose size is not that of a release.
         """
         if budget == "quick":
-            return cls(steps=400, batch_size=64)
+            return cls(steps=400, batch_size=64, lr=1e-2)
         return cls() if budget == "standard" else cls(steps=50_000, batch_size=64, lr=1e-4)
 
     def __call__(self, known: Unpaired, work: Work) -> Substitute:

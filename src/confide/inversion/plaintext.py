@@ -71,7 +71,7 @@ class Plaintext(InversionAttack[KnownPairs, Substitute]):
         "Trains a substitute encoder on codes whose plaintexts are known, as an insider may know "
         "some."
     )
-    source: ClassVar[str] = "Yala et al., arXiv 2106.02484 (2021), section 5"
+    source: ClassVar[str] = "Yala et al., arXiv 2106.02484 (2021), code: adversarial_attack.py"
 
     def __post_init__(self) -> None:
         _check.in_range(0, 1, share=self.share)
@@ -84,7 +84,7 @@ class Plaintext(InversionAttack[KnownPairs, Substitute]):
         They trained for 25 passes over their data sets, whose size is not that of a release.
         """
         if budget == "quick":
-            return cls(steps=400)
+            return cls(steps=400, lr=3e-3)
         return cls() if budget == "standard" else cls(steps=50_000, lr=1e-4)
 
     def __call__(self, known: KnownPairs, work: Work) -> Substitute:
@@ -138,14 +138,22 @@ class Plaintext(InversionAttack[KnownPairs, Substitute]):
 
 @dataclass(frozen=True, kw_only=True)
 class WronglyPaired(Plaintext):
-    """The control of the authors that is told wrong pairs: :class:`Plaintext`, no pair right."""
+    """The control of the authors that is told wrong pairs: :class:`Plaintext`, no pair right.
+
+    It stays at chance on shuffled codes.  On the linear control, whose rows are in order, it may
+    do better: population means at each position tell something of the matrix, whatever the pairs.
+    """
 
     name: ClassVar[str] = "wrongly-paired"
     breaks_at: ClassVar[float] = math.inf
     about: ClassVar[str] = (
         "The control of the attack 'plaintext' that is told wrong pairs, and so must stay at "
-        "chance."
+        "chance on shuffled codes."
     )
+
+    def curves(self) -> Mapping[str, Mapping[float, Self]]:
+        """None: it is one itself."""
+        return {}
 
     def _used(self, known: KnownPairs) -> Integers:
         pairs = super()._used(known)

@@ -37,6 +37,7 @@ from confide.inversion.base import (
 )
 from confide.inversion.estimates import Chance, Estimate
 from confide.inversion.similarity import (
+    Links,
     assigned_columns,
     correlations,
     first_ranked,
@@ -44,9 +45,9 @@ from confide.inversion.similarity import (
     mmd2,
     nearness,
     ranks,
-    same_patient_area,
     spread,
 )
+from confide.inversion.verdict import GOOD, MODERATE
 
 LOWER_IS_BETTER = frozenset({"mean_rank", "mse_ratio", "mmd"})
 """Scores that an attacker wants to be small."""
@@ -94,8 +95,8 @@ class Truth:
     ----------
     records : (n_codes, *shape) the plaintexts, in the order of the codes
     patient : (n_codes,) number of the patient
-    match : (n_codes,) number of the attacker's plaintext that is this record; None for attackers
-        who do not have them
+    match : (n_codes,) number of the attacker's plaintext that is this record, -1 where the attacker
+        does not have it: such codes are not scored; None for attackers who have none of them
     attribute : (n_codes,) 0 or 1, -1 where it is not known; None without one
     codes : the codes
     other_patient : (n_others,) number of the patient of each code of a second release, with the
@@ -174,9 +175,9 @@ def band(score: Score) -> Literal["good", "moderate", "bad"]:
     """
     if score.high is None or not np.isfinite(score.high):
         raise ArgumentError(f"The score {score.name!r} has no interval, so that no band is known.")
-    if score.high < 0.05:
+    if score.high < GOOD:
         return "good"
-    return "moderate" if score.high < 0.20 else "bad"
+    return "moderate" if score.high < MODERATE else "bad"
 
 
 def _made(name: str, found: Estimate, chance: Chance | None, patient: NDArray[np.integer]) -> Score:
@@ -194,49 +195,50 @@ def _made(name: str, found: Estimate, chance: Chance | None, patient: NDArray[np
     )
 
 
-def _shares(name: str, hits: NDArray[np.floating], chance: Chance, truth: Truth) -> Score:
-    return _made(name, estimates.share(hits, truth.patient), chance, truth.patient)
+def _shares(name: str, hits: NDArray[np.floating], chance: Chance, patient: Integers) -> Score:
+    return _made(name, estimates.share(hits, patient), chance, patient)
 
 
 def _matching(finding: Matching, truth: Truth) -> list[Score]:
-    n, m = truth.codes.n_records, finding.similarity.shape[1]
-    if truth.match is None:
-        raise ArgumentError("A matching is scored by the plaintext of each code, give Truth.match.")
-    _check.shape((n, None), similarity=finding.similarity)
-    _check.shape((n,), assigned=finding.assigned)
-    match = _numbers(truth.match, m, "match", least=0)
-    assigned = _numbers(finding.assigned, m, "assigned", least=-1)
-    given = assigned >= 0
-    if len(np.unique(assigned[given])) < given.sum():
+    m = finding.similarity.shape[1]
+    _check.shape((truth.codes.n_records, None), similarity=finding.similarity)
+    _check.shape((truth.codes.n_records,), assigned=finding.assigned)
+    given = finding.assigned[finding.assigned >= 0]
+    if len(np.unique(given)) < len(given):
         raise ArgumentError("Expected each plaintext to be assigned at most once.")
-    if len(np.unique(match)) < n:
+    if truth.match is None or not (truth.match >= 0).any():
+        raise ArgumentError("A matching is scored by the plaintext of each code, give Truth.match.")
+    rows = np.flatnonzero(truth.match >= 0)
+    match, patient = _numbers(truth.match, m, "match")[rows], truth.patient[rows]
+    assigned = _numbers(finding.assigned, m, "assigned")[rows]
+    if len(np.unique(match)) < len(match):
         raise ArgumentError("Expected each plaintext to be the match of at most one code.")
+    n = len(rows)
 
     def of(name: str, kind: NDArray[np.integer], clump: float = 1.0) -> Score:
         # Plaintexts of no code are of a kind of their own: nothing is known of them.
-        of_plaintext = -1 - np.arange(m)
-        of_plaintext[match] = kind
-        said = np.where(given, of_plaintext[assigned], -1 - m)
-        times = dict(zip(*np.unique(of_plaintext, return_counts=True), strict=True))
-        expected = sum(int(times.get(one, 0)) for one in said) / m
-        hits = (said == kind).astype(np.float64)
-        return _shares(name, hits, estimates.random_hits(expected, n, clump=clump), truth)
+        kinds = np.unique(kind, return_inverse=True)[1]
+        of_plaintext = len(rows) + np.arange(m)
+        of_plaintext[match] = kinds
+        said = of_plaintext[assigned[assigned >= 0]]
+        expected = float(np.bincount(of_plaintext)[said].sum()) / m
+        hits = np.zeros(n)
+        hits[assigned >= 0] = said == kinds[assigned >= 0]
+        return _shares(name, hits, estimates.random_hits(expected, n, clump=clump), patient)
 
-    rank = ranks(finding.similarity)
-    own = rank[np.arange(n), match]
-    first, expected_first = first_ranked(finding.similarity, match)
+    similarity = finding.similarity[rows]
+    rank = ranks(similarity)
+    first, expected_first = first_ranked(similarity, match)
+    chance_rank = estimates.random_pairs(rank, patient)
+    own = estimates.mean(rank[np.arange(n), match], patient, (1.0, float(m)))
+    covered = (assigned >= 0).astype(np.float64)
     return [
         of("reid", np.arange(n)),
-        of("reid_identical", truth.identical()),
-        of("patient", truth.patient, estimates.clumping(truth.patient)),
-        _shares("first_rank", first, estimates.random_hits(expected_first, n), truth),
-        _made(
-            "mean_rank",
-            estimates.mean(own, truth.patient, (1.0, float(m))),
-            _within(estimates.random_pairs(rank, truth.patient), 1.0, float(m)),
-            truth.patient,
-        ),
-        _shares("coverage", given.astype(np.float64), Chance(value=1.0, low=0.0, high=1.0), truth),
+        of("reid_identical", truth.identical()[rows]),
+        of("patient", patient, estimates.clumping(patient)),
+        _shares("first_rank", first, estimates.random_hits(expected_first, n), patient),
+        _made("mean_rank", own, _within(chance_rank, 1.0, float(m)), patient),
+        _shares("coverage", covered, Chance(value=1.0, low=0.0, high=1.0), patient),
     ]
 
 
@@ -249,9 +251,9 @@ def _substitute(finding: Substitute, truth: Truth) -> list[Score]:
     kind = truth.identical()
     distance = mmd2(true, predicted)
     return [
-        _nearest("challenge2", near, kind, truth),
-        _nearest("challenge2_reverse", near.T, kind, truth),
-        _mse_ratio(-near, true, truth),
+        _nearest("challenge2", near, kind, truth.patient),
+        _nearest("challenge2_reverse", near.T, kind, truth.patient),
+        _mse_ratio(-near, true, truth.patient),
         _made("mmd", Estimate(value=distance, low=None, high=None), None, truth.patient),
     ]
 
@@ -275,34 +277,39 @@ def _attributes(finding: Attributes, truth: Truth, seed: int) -> list[Score]:
         low=interval.low if interval else None,
         high=interval.high if interval else None,
     )
-    chance = estimates.random_area(np.bincount(owner[positive]), np.bincount(owner[~positive]))
+    chance = estimates.random_area(finding.scores[rows], positive, patient, seed)
     return [_made("auc", found, chance, patient)]
 
 
 def _linked(finding: Linked, truth: Truth, seed: int) -> list[Score]:
-    within = truth.other_patient is None
-    mine = truth.patient
-    theirs = mine if truth.other_patient is None else truth.other_patient
-    _check.shape((len(mine), len(theirs)), similarity=finding.similarity)
-    area, pairs = same_patient_area(finding.similarity, mine, theirs, within=within)
-    if not pairs.any():
-        raise ArgumentError("No patient has two codes, so that there is nothing to link.")
-    similarity = np.where(np.isnan(finding.similarity), -np.inf, finding.similarity)
-    nearest = similarity.argmax(axis=1)
-    count = (mine[:, None] == theirs).sum(axis=1) - (1 if within else 0)
-    known = np.flatnonzero(count > 0)
-    hits = (theirs[nearest] == mine)[known].astype(np.float64)
-    # All codes are dealt, those of patients with one code too: a code of theirs may be the nearest.
-    dealt = estimates.random_owners(nearest, mine, theirs, within=within, seed=seed)
-    scale = len(mine) / len(known)
-    chance = Chance(
-        value=float(dealt.value * scale),
-        low=float(dealt.low * scale),
-        high=min(1.0, float(dealt.high * scale)),
+    mine, theirs = truth.patient, truth.other_patient
+    _check.shape(
+        (len(mine), len(mine if theirs is None else theirs)), similarity=finding.similarity
     )
-    others = np.unique(np.concatenate([mine, theirs]), return_counts=True)[1]
+    links = Links.of(finding.similarity, mine, theirs)
+    first, second, n_patients = links.first, links.second, links.n_patients
+    nearest = np.where(np.isnan(finding.similarity), -np.inf, finding.similarity).argmax(axis=1)
+    least = 2 if theirs is None else 1
+    known = np.flatnonzero(np.bincount(second, minlength=n_patients)[first] >= least)
+    hits = (second[nearest] == first).astype(np.float64)[known]
+    if theirs is None:
+        table = links.ranks()
+        area_chance = estimates.random_links(
+            table + table.T, links.left[links.same], links.right[links.same], seed
+        )
+        chance = estimates.random_owners(nearest, first, seed)
+    else:
+        cells = first[links.left] * n_patients + second[links.right]
+        square = (n_patients, n_patients)
+        weights = links.ranks().ravel()
+        rank = np.bincount(cells, weights=weights, minlength=n_patients**2).astype(np.float64)
+        hit = np.bincount(first * n_patients + second[nearest], minlength=n_patients**2)
+        counts = [np.bincount(who, minlength=n_patients) for who in (first, second)]
+        area_chance, chance = estimates.random_identities(
+            rank.reshape(square), hit.reshape(square), counts[0], counts[1], seed
+        )
     return [
-        _made("auc", area, estimates.random_area(pairs[pairs > 0], others), mine),
+        _made("auc", links.area(), area_chance, mine),
         _made("precision_at_1", estimates.share(hits, mine[known]), chance, mine[known]),
     ]
 
@@ -315,6 +322,7 @@ def _maps(finding: Maps, truth: Truth) -> list[Score]:
     columns = assigned_columns(together)
     chance = estimates.random_hits(_expected(kind[columns], kind), n)
     found = estimates.mean(together.diagonal(), truth.patient, (-1.0, 1.0))
+    hits = (kind[columns] == kind).astype(np.float64)
     return [
         _made(
             "map_correlation",
@@ -322,8 +330,8 @@ def _maps(finding: Maps, truth: Truth) -> list[Score]:
             _within(estimates.random_pairs(together, truth.patient), -1.0, 1.0),
             truth.patient,
         ),
-        _nearest("linkage_first_rank", together, kind, truth),
-        _shares("linkage_assigned", (kind[columns] == kind).astype(np.float64), chance, truth),
+        _nearest("linkage_first_rank", together, kind, truth.patient),
+        _shares("linkage_assigned", hits, chance, truth.patient),
     ]
 
 
@@ -336,31 +344,31 @@ def _reconstruction(finding: Reconstruction, truth: Truth) -> list[Score]:
     true = truth.records.reshape(len(truth.records), -1)
     return [
         _made("correlation", found, chance, truth.patient),
-        _nearest("first_rank", together, truth.identical(), truth),
-        _mse_ratio(-nearness(true, predicted), true, truth),
+        _nearest("first_rank", together, truth.identical(), truth.patient),
+        _mse_ratio(-nearness(true, predicted), true, truth.patient),
     ]
 
 
 def _nearest(
-    name: str, similarity: NDArray[np.floating], kind: NDArray[np.integer], truth: Truth
+    name: str, similarity: NDArray[np.floating], kind: NDArray[np.integer], patient: Integers
 ) -> Score:
     """Share of rows whose largest entry is on the diagonal, or of a plaintext identical to it."""
     hits, expected = first_ranked(similarity, np.arange(len(kind)), kind)
-    return _shares(name, hits, estimates.random_hits(expected, len(kind)), truth)
+    return _shares(name, hits, estimates.random_hits(expected, len(kind)), patient)
 
 
-def _mse_ratio(errors: NDArray[np.floating], true: NDArray[np.generic], truth: Truth) -> Score:
+def _mse_ratio(errors: NDArray[np.floating], true: NDArray[np.generic], patient: Integers) -> Score:
     """Squared error of predictions over that of predicting the mean; errors (n, n) of all pairs."""
     baseline = spread(true)
     if baseline == 0:
         raise ArgumentError("All truths are the same, so that there is nothing to predict.")
     ratios = errors / baseline
     # Random pairs have at least the error of the mean; the mean itself is what anybody can predict.
-    paired = estimates.random_pairs(ratios, truth.patient)
+    paired = estimates.random_pairs(ratios, patient)
     reach = paired.high - paired.value
     chance = Chance(value=1.0, low=max(0.0, 1.0 - reach), high=max(1.0, paired.high))
-    found = estimates.mean(ratios.diagonal(), truth.patient, (0.0, np.inf))
-    return _made("mse_ratio", found, chance, truth.patient)
+    found = estimates.mean(ratios.diagonal(), patient, (0.0, np.inf))
+    return _made("mse_ratio", found, chance, patient)
 
 
 def _within(chance: Chance, low: float, high: float) -> Chance:
@@ -373,11 +381,11 @@ def _expected(said: NDArray[np.integer], kind: NDArray[np.integer]) -> float:
     return float(times[said].sum()) / len(kind)
 
 
-def _numbers(values: Integers, m: int, name: str, *, least: int) -> Integers:
-    outside = (values < least) | (values >= m)
+def _numbers(values: Integers, m: int, name: str) -> Integers:
+    outside = (values < -1) | (values >= m)
     if outside.any():
         raise ArgumentError(
-            f"Expected {name} in [{least}, {m - 1}], numbers of plaintexts, got "
+            f"Expected {name} in [-1, {m - 1}], numbers of plaintexts, got "
             f"{int(values[outside][0])}."
         )
     return values

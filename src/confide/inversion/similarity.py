@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
@@ -17,7 +19,7 @@ Matrix = NDArray[np.float64]
 MMD_WIDTHS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1, 5, 10, 15, 20, 25, 30, 35, 100,
               1e3, 1e4, 1e5, 1e6)  # fmt: skip
 """Of the kernel of Yala et al. (arXiv 2106.02484, published code)."""
-_NUMBERS_AT_ONCE = 2**24
+_NUMBERS_AT_ONCE = 2**22
 
 
 def mean_code_rows(codes: Codes) -> Floats:
@@ -94,7 +96,9 @@ def ranks(similarity: NDArray[np.floating]) -> Matrix:
     """(n, m) rank of each column in its row, 1 for the most similar; ties have their mean."""
     if np.isnan(similarity).any():
         raise ArgumentError("Expected similarities without NaN.")
-    return np.stack([rankdata(-row) for row in similarity])
+    step = max(1, _NUMBERS_AT_ONCE // similarity.shape[1])
+    parts = [rankdata(-similarity[i : i + step], axis=1) for i in range(0, len(similarity), step)]
+    return np.concatenate(parts)
 
 
 def first_ranked(
@@ -151,50 +155,91 @@ def _kernel(a: Floats, b: Floats) -> float:
     return total / (len(a) * len(b))
 
 
-def same_patient_area(
-    similarity: NDArray[np.floating], mine: Integers, theirs: Integers, *, within: bool
-) -> tuple[Estimate, NDArray[np.int64]]:
-    """Area under the ROC curve of pairs of codes, same patient against different ones.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Links:
+    """Pairs of codes of one release or of two.
 
-    The interval takes patients as the units: a pair of two patients varies with both (the Hajek
-    projection of a statistic of pairs).
-
-    Parameters
+    Attributes
     ----------
-    similarity : (n, m); within one release symmetrised, and each pair counted once
-    mine, theirs : (n,) and (m,) patients
-    within : whether the others are the codes themselves
-
-    Returns
-    -------
-    the area, and (n_patients,) the pairs of codes of one patient that each patient has
+    left, right : (n_pairs,) their codes; within a release each pair of different codes once
+    value : (n_pairs,) how similar they are
+    same : (n_pairs,) whether they are of one patient
+    first, second : (n_codes,) and (n_others,) numbers of the patients, 0 to n_patients - 1
+    n_patients : in all
     """
-    n = len(mine)
-    _, owner = np.unique(np.concatenate([mine, theirs]), return_inverse=True)
-    first, second = owner[:n], owner if within else owner[n:]
-    second = second[: len(theirs)]
-    n_patients = int(owner.max()) + 1
-    if within:
-        left, right = np.triu_indices(n, 1)
-        values = np.asarray(similarity[left, right] + similarity[right, left]) / 2.0
-    else:
-        left, right = (index.ravel() for index in np.indices(similarity.shape))
-        values = np.ravel(similarity)
-    if np.isnan(values).any():
-        raise ArgumentError("Expected similarities of different codes without NaN.")
-    one, two = first[left], second[right]
-    same = one == two
-    pairs = np.bincount(one[same], minlength=n_patients)
-    if not same.any() or same.all():
-        return Estimate(value=float("nan"), low=None, high=None), pairs
-    order = ordered(values.astype(np.float64), same)
-    # The influence of a pair counts for both of its patients, once if they are the same.
-    value, of_first = auc_influence(order, one, n_patients)
-    _, of_second = auc_influence(order, np.where(same, n_patients, two), n_patients + 1)
-    influence = of_first + of_second[:n_patients]
-    linked = int((pairs > 0).sum())
-    if linked < 2:
-        return Estimate(value=value, low=None, high=None), pairs
-    error = float(np.sqrt(influence @ influence * n_patients / max(n_patients - 1, 1)))
-    interval = logit_interval(value, error, linked - 1.0, linked)
-    return Estimate(value=value, low=interval.low, high=interval.high), pairs
+
+    left: NDArray[np.intp]
+    right: NDArray[np.intp]
+    value: Matrix
+    same: NDArray[np.bool_]
+    first: NDArray[np.intp]
+    second: NDArray[np.intp]
+    n_patients: int
+
+    @classmethod
+    def of(cls, similarity: NDArray[np.floating], mine: Integers, theirs: Integers | None) -> Links:
+        """All pairs.
+
+        Parameters
+        ----------
+        similarity : (n_codes, n_others)
+        mine : (n_codes,) patients
+        theirs : (n_others,) patients in a second release; None within one, where the two
+            similarities of a pair are averaged
+
+        Raises
+        ------
+        ArgumentError : a similarity is NaN, or no pair is of one patient, or all are
+        """
+        within = theirs is None
+        together = mine if theirs is None else np.concatenate([mine, theirs])
+        _, owner = np.unique(together, return_inverse=True)
+        first, second = (owner, owner) if within else (owner[: len(mine)], owner[len(mine) :])
+        if within:
+            left, right = np.triu_indices(len(mine), 1)
+            value = (similarity[left, right].astype(np.float64) + similarity[right, left]) / 2.0
+        else:
+            left, right = (index.ravel() for index in np.indices(similarity.shape))
+            value = np.ravel(similarity).astype(np.float64)
+        if np.isnan(value).any():
+            raise ArgumentError("Expected similarities of different codes without NaN.")
+        same = first[left] == second[right]
+        if not same.any() or same.all():
+            raise ArgumentError(
+                "Linkage is scored by pairs of codes of one patient and pairs of different ones, "
+                f"got {int(same.sum()):,} and {int((~same).sum()):,}."
+            )
+        return cls(
+            left=left,
+            right=right,
+            value=value,
+            same=same,
+            first=first,
+            second=second,
+            n_patients=int(owner.max()) + 1,
+        )
+
+    def area(self) -> Estimate:
+        """Area under the ROC curve, same patient against different ones, with its 95 % interval.
+
+        Patients are the units: a pair of two patients varies with both (the Hajek projection of a
+        statistic of pairs).
+        """
+        order, n = ordered(self.value, self.same), self.n_patients
+        one, two = self.first[self.left], self.second[self.right]
+        # The influence of a pair counts for both of its patients, once if they are the same.
+        value, of_first = auc_influence(order, one, n)
+        _, of_second = auc_influence(order, np.where(self.same, n, two), n + 1)
+        influence = of_first + of_second[:n]
+        linked = len(np.unique(one[self.same]))
+        if linked < 2:
+            return Estimate(value=value, low=None, high=None)
+        error = float(np.sqrt(influence @ influence * n / (n - 1)))
+        interval = logit_interval(value, error, linked - 1.0, linked)
+        return Estimate(value=value, low=interval.low, high=interval.high)
+
+    def ranks(self) -> Matrix:
+        """(n_codes, n_others) rank of each pair, 1 the least similar, ties their mean."""
+        table = np.zeros((len(self.first), len(self.second)))
+        table[self.left, self.right] = rankdata(self.value)
+        return table

@@ -199,7 +199,7 @@ def descend(
     *,
     steps: int,
     lr: float,
-    done: int = 0,
+    betas: tuple[float, float] = (0.9, 0.999),
     total: int | None = None,
 ) -> tuple[str, ...]:
     """Train with Adam, the learning rate falling linearly to 0.
@@ -211,7 +211,8 @@ def descend(
     work : shows progress and tells when the time is over
     steps : at most
     lr : learning rate of the first step
-    done, total : steps before these and in all, for the progress; `steps` by default
+    betas : of Adam
+    total : steps in all, for the progress, where others follow; `steps` by default
 
     Returns
     -------
@@ -223,7 +224,7 @@ def descend(
     """
     total = steps if total is None else total
     network.train()
-    optimizer = torch.optim.Adam(network.parameters(), lr=lr, fused=True)
+    optimizer = adam(network, lr, betas)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / max(1, steps))
     every = max(1, steps // 100)
     for step in range(steps):
@@ -232,18 +233,24 @@ def descend(
         value = loss()
         if step % every == 0:  # reading a loss waits for the device
             _require_finite(value, step)
-            work.progress(done + step, total)
+            work.progress(step, total)
         optimizer.zero_grad()
         torch.autograd.backward(value)
         optimizer.step()
         schedule.step()
-    work.progress(done + steps, total)
+    work.progress(steps, total)
     return ()
 
 
+def adam(network: nn.Module, lr: float, betas: tuple[float, float]) -> torch.optim.Adam:
+    """Adam on all parameters of a network."""
+    return torch.optim.Adam(network.parameters(), lr=lr, betas=betas, fused=True)
+
+
 def _require_finite(loss: Tensor, step: int) -> None:
-    if not bool(torch.isfinite(loss)):
+    value = float(loss.detach())
+    if not math.isfinite(value):
         raise TrainingError(
-            f"The loss of the substitute encoder is {float(loss)} at step {step}; lower the "
+            f"The loss of the substitute encoder is {value} at step {step}; lower the "
             "learning rate of the attack, or check the plaintexts."
         )

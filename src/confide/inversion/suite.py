@@ -13,6 +13,7 @@ from confide.inversion.linkage import Linkage, OneKeyLinkage, TwoKeysLinkage
 from confide.inversion.maps import UnpairedAlignment
 from confide.inversion.mmd import MMD, FromNoise
 from confide.inversion.plaintext import Plaintext, WronglyPaired
+from confide.inversion.reconstruction import Reconstruct
 from confide.inversion.transfer import Transfer
 
 KNOWN: dict[str, type[InversionAttack[Any, Any]]] = {
@@ -27,6 +28,7 @@ KNOWN: dict[str, type[InversionAttack[Any, Any]]] = {
         FromNoise,
         Discriminator,
         Transfer,
+        Reconstruct,
         Alignment,
         Assignment,
         Plaintext,

@@ -59,13 +59,13 @@ class Transfer(InversionAttack[LabelledPlaintexts, Attributes]):
         "Trains a classifier of an attribute on codes by a substitute encoder and applies it to "
         "the release."
     )
-    source: ClassVar[str] = "Yala et al., arXiv 2106.02484 (2021), section 5"
+    source: ClassVar[str] = "Yala et al., arXiv 2106.02484 (2021), code: adversarial_transfer.json"
 
     @classmethod
     def of(cls, budget: Budget) -> Self:
         """See :meth:`InversionAttack.of`."""
         if budget == "quick":
-            return cls(substitute=MMD.of(budget), lr=1e-3, heads=4, head_width=16)
+            return cls(substitute=MMD.of(budget), epochs=60, lr=3e-3, heads=4, head_width=16)
         return cls(substitute=MMD.of(budget))
 
     def __call__(self, known: LabelledPlaintexts, work: Work) -> Attributes:
@@ -81,18 +81,27 @@ class Transfer(InversionAttack[LabelledPlaintexts, Attributes]):
         total = self.substitute.steps + self.epochs
         network, notes = self.substitute.fit(known, public, work, total=total)
         network.settle(public)
-        scores = self._classified(known, _encoded(network, public, known), attribute, work)
+        # A classifier of one pass where no time is left.
+        epochs = 1 if work.late() else self.epochs
+        if epochs < self.epochs:
+            notes = (*notes, "The time was over before the classifier was trained to the end.")
+        made = _encoded(network, public, known)
+        scores = self._classified(known, made, attribute, epochs, work)
         return Attributes(scores=scores, notes=notes)
 
     def _classified(
-        self, known: LabelledPlaintexts, made: Inputs, attribute: Integers, work: Work
+        self,
+        known: LabelledPlaintexts,
+        made: Inputs,
+        attribute: Integers,
+        epochs: int,
+        work: Work,
     ) -> Floats:
         """(n_codes,) logits of the release's codes by a classifier of those made."""
         *_, seed = work.seeds(4)
         settings = CodeTrainSettings(
             model=DeepViTSettings(heads=self.heads, head_width=self.head_width),
-            # A classifier of one epoch where no time is left.
-            epochs=1 if work.late() else self.epochs,
+            epochs=epochs,
             optimizer=Adam(lr=self.lr),
             seed=seed,
         )

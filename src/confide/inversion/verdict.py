@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -25,7 +26,8 @@ def outcome(
     Parameters
     ----------
     headline : the score by which it is judged
-    breaks_at : value from which the positive control counts as broken
+    breaks_at : value from which the positive control counts as broken; infinite of an attack that
+        is itself a control and should find nothing
     release, linear, noise : scores of the release and of the positive and the negative control;
         empty where there are none
 
@@ -52,6 +54,8 @@ def outcome(
         )
     if found["value"] > found["chance_high"]:
         return "leaks", f"{found['value']:.3g}, by chance {found['chance']:.3g}."
+    if math.isinf(breaks_at):
+        return NOTHING, f"{found['value']:.3g}, by chance {found['chance']:.3g}, as expected of it."
     if headline not in linear:
         return "not established", "The positive control could not be made."
     weak = linear[headline]["value"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -116,7 +117,7 @@ def _attack(
         "knowledge": attack.knowledge.__name__,
         "settings": release["settings"],
         "headline": attack.headline,
-        "breaks_at": attack.breaks_at,
+        "breaks_at": None if math.isinf(attack.breaks_at) else attack.breaks_at,
         "outcome": state,
         "why": why,
         **scores,
