@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -102,7 +103,7 @@ def _names(opened: Opened) -> set[str]:
     return names | (set() if opened.frame is None else {str(n) for n in opened.frame.columns})
 
 
-def _column(opened: Opened, name: str) -> pd.Series | None:  # type: ignore[type-arg]
+def _column(opened: Opened, name: str) -> pd.Series[Any] | None:
     """The values of a column of the table, of a group, or of the label, one a record."""
     if opened.frame is not None and name in opened.frame:
         return opened.frame[name].reset_index(drop=True)

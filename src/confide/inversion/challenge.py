@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
+from confide._tables import text
 from confide.datasets import Opened
 from confide.encoders.base import Encoder
 from confide.encoders.derive import Chance
@@ -125,36 +127,53 @@ class ChallengeFolder:
             code[:] = values
         return out
 
-    def rows_of(self, record: Sequence[Any] | NDArray[Any], frame: Any = None) -> NDArray[np.intp]:
-        """Rows of a table of records that are the images of this challenge, in the order of both.
+    def rows_of(self, record: NDArray[Any], frame: pd.DataFrame | None = None) -> dict[str, int]:
+        """{image: row} of the images of this challenge in a table of records.
 
         Parameters
         ----------
         record : (n,) ids of the records
-        frame : the table; None without one.  Its columns are tried after the ids, and the first
-            one that names all images is taken
+        frame : the table; None without one.  Its columns of text are tried after the ids, and the
+            first that names all images is taken
 
         Raises
         ------
         TableError : neither the ids nor a column name all images
         """
-        columns = {"the ids of the records": np.asarray(record)}
+        return self._places(self.images, IMAGES, record, frame)
+
+    def target_rows(
+        self, record: NDArray[Any], frame: pd.DataFrame | None = None
+    ) -> dict[str, int]:
+        """{image: row} of the images of challenge 2; as :meth:`rows_of`."""
+        return self._places(self.target_images, TARGET_IMAGES, record, frame)
+
+    def _places(
+        self,
+        images: tuple[str, ...],
+        file: str,
+        record: NDArray[Any],
+        frame: pd.DataFrame | None,
+    ) -> dict[str, int]:
+        """Row by image."""
+        columns = {"the ids of the records": [text(one) for one in record]}
         if frame is not None:
             for name in frame.columns:
-                if frame[name].map(lambda value: isinstance(value, str)).any():
-                    columns[f"column {name!r}"] = frame[name].to_numpy()
-        names, best = Names(self.images), ("nothing", 0)
+                column = frame[name]
+                if column.map(lambda value: isinstance(value, str)).any():
+                    columns[f"column {name!r}"] = [str(one) for one in column]
+        names, best = Names(images), ("nothing", 0)
         for title, values in columns.items():
             found: dict[str, int] = {}
             for row, value in enumerate(values):
-                image = names.find(value) if isinstance(value, str) else None
+                image = names.find(value)
                 if image is not None:
                     found.setdefault(image, row)
-            if len(found) == self.n_records:
-                return np.sort(np.fromiter(found.values(), dtype=np.intp))
+            if len(found) == len(images):
+                return found
             best = max(best, (title, len(found)), key=lambda one: one[1])
         raise TableError(
-            f"{self.path / IMAGES} names {self.n_records:,} images, of which the records have "
+            f"{self.path / file} names {len(images):,} images, of which the records have "
             f"{best[1]:,} ({best[0]}); name the images as the challenge does, in a column of the "
             "table."
         )

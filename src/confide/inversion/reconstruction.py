@@ -42,9 +42,6 @@ from confide.inversion.settings import Budget
 from confide.inversion.statistics import Summary, problem
 from confide.models.patch_encoder import patches
 
-_FOR_POSITIONS = 32
-"""Components by which the positions are first told apart."""
-
 _FLOOR = 1e-3
 """Energy of a row, in shares of the mean, below which it says nothing."""
 
@@ -70,7 +67,7 @@ class Reconstruct(InversionAttack[Unpaired, Reconstruction]):
     ----------
     components : kernel principal components that are used
     records : plaintexts that are encoded, at most
-    starts : random turns from which the turn is searched
+    starts : random signs of the components from which the turn is searched
     rounds : of turn and positions, at most
     patience : exchanges without success after which the first search for the positions ends
     """
@@ -87,7 +84,7 @@ class Reconstruct(InversionAttack[Unpaired, Reconstruction]):
 
     components: int = 8
     records: int = 500
-    starts: int = 8
+    starts: int = 16
     rounds: int = 10
     patience: int = 1500
 
@@ -113,20 +110,21 @@ class Reconstruct(InversionAttack[Unpaired, Reconstruction]):
         order = order_of(known, replace(quiet, seed=order_seed))
         work.progress(1, 4)
         n, shape = known.codes.n_records, known.codes.shape
-        most = max(self.components, _FOR_POSITIONS)
-        hidden = components(lambda which: order.read(known.codes, which), n, shape, most, quiet)
+        hidden = components(
+            lambda which: order.read(known.codes, which), n, shape, self.components, quiet
+        )
         work.progress(2, 4)
         rng = np.random.default_rng(choice)
         records = known.plaintexts[np.sort(rng.permutation(len(known.plaintexts))[: self.records])]
         encoder = known.architecture.shadow(records, own_key, device=work.device)
-        own = components(_encoded(encoder, records), len(records), shape, most, quiet)
+        own = components(_encoded(encoder, records), len(records), shape, self.components, quiet)
         work.progress(3, 4)
+        k = min(hidden.shape[2], own.shape[2])
+        hidden, own = hidden[..., :k], own[..., :k]
         patch = np.arange(shape[0])
         if not order.known:
-            search_ = problem(_summary(hidden), [_summary(own)])
-            patch = match(search_, replace(quiet, seed=search), patience=self.patience)[0]
-        k = min(self.components, hidden.shape[2], own.shape[2])
-        hidden, own = hidden[..., :k], own[..., :k]
+            positions = problem(_summary(hidden), [_summary(own)])
+            patch = match(positions, replace(quiet, seed=search), patience=self.patience)[0]
         turn, patch, notes = self._turn(hidden, own, patch, order.known, rng, work)
         placed = np.empty_like(hidden)
         placed[:, patch] = hidden @ turn.astype(np.float32)
@@ -152,7 +150,8 @@ class Reconstruct(InversionAttack[Unpaired, Reconstruction]):
         """The turn of hidden components, the patch of each position, and notes."""
         left, right = covariances(hidden), covariances(own)
         k = right.shape[2]
-        starts = [0.3 * rng.standard_normal((k, k)) for _ in range(self.starts)]
+        # Components come in nearly the same order under all keys; their signs do not.
+        starts = [0.7 * np.diag(rng.choice([-1.0, 1.0], k)) for _ in range(self.starts)]
         _, turn = find_turn(left, right[np.ix_(patch, patch)], starts)
         for _ in range(0 if fixed else self.rounds):
             if work.late():

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from confide.config import Config
-from confide.inversion.base import Finding, InversionAttack, Matching, Work
+from confide.inversion.base import Finding, InversionAttack, Matching, Substitute, Work
 from confide.inversion.scene import NotThereError, Scene, control
 from confide.inversion.scores import score
 from confide.inversion.settings import CONTROL_NUMBERS
@@ -187,8 +188,6 @@ class _Runner:
         )
 
     def _scene(self, kind: Kind) -> Scene:
-        from dataclasses import replace
-
         if kind not in self._scenes:
             scene = replace(self._given.scene, device=self._device)
             if kind != "release":
@@ -212,6 +211,12 @@ class _Runner:
                 }
             )
             write_table(self._out / f"{part.attack}.parquet", table)
+        if isinstance(finding, Substitute) and self._given.targets:
+            names, records = zip(*self._given.targets.items(), strict=True)
+            buffer = BytesIO()
+            np.save(buffer, finding.means(np.stack(records)), allow_pickle=False)
+            write_json(self._out / f"{part.attack}.means.json", list(names))
+            write_bytes(self._out / f"{part.attack}.means.npy", buffer.getvalue())
 
 
 def _asked(config: Config, given: Attacked) -> dict[str, Any]:

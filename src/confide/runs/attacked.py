@@ -56,6 +56,7 @@ class Attacked:
     subject : the codes in question
     rows : (n_codes,) numbers, in the release, of the codes that are attacked
     names : (n_plaintexts,) record ids of the attacker's plaintexts; empty without
+    targets : of a challenge, its images of challenge 2 by name; empty where they are not at hand
     facts : what a certificate says of records and attribute
     notes : what was decided, a sentence each
     """
@@ -64,6 +65,7 @@ class Attacked:
     subject: Subject
     rows: NDArray[np.intp]
     names: NDArray[Any]
+    targets: dict[str, NDArray[Any]]
     facts: dict[str, Any]
     notes: tuple[str, ...]
 
@@ -170,7 +172,7 @@ def attacked(config: Config, folder: Path, path: Path, truth: Path | None) -> At
             patient=theirs.cohort.patient_index[chosen].astype(np.int64),
             attribute=attribute.values(theirs)[chosen],
         )
-        names = np.array([str(name) for name in theirs.cohort.record[chosen]], dtype=object)
+        names = _plaintext_names(subject, theirs, chosen)
     hidden = None
     if table is not None:
         of = table["row"].to_numpy()[rows]
@@ -203,8 +205,27 @@ def attacked(config: Config, folder: Path, path: Path, truth: Path | None) -> At
             "truth is at hand); among more codes each is harder to find."
         )
     return Attacked(
-        scene=scene, subject=subject, rows=rows, names=names, facts=facts, notes=tuple(notes)
+        scene=scene,
+        subject=subject,
+        rows=rows,
+        names=names,
+        targets=_targets(subject, opened),
+        facts=facts,
+        notes=tuple(notes),
     )
+
+
+def _targets(subject: Subject, opened: Opened) -> dict[str, NDArray[Any]]:
+    """Images of challenge 2; they lie among the records of `data`, or are not submitted."""
+    challenge = subject.challenge
+    if challenge is None or not challenge.target_images:
+        return {}
+    try:
+        rows = challenge.target_rows(opened.cohort.record, opened.frame)
+    except TableError:
+        return {}
+    records = opened.read(np.array(list(rows.values()), dtype=np.intp))
+    return dict(zip(rows, records, strict=True))
 
 
 def _attribute(config: Config, opened: Opened) -> str:
@@ -256,11 +277,22 @@ def _plaintext_rows(
         most = PLAINTEXTS * RECORDS[config.attack.budget]
         return np.sort(rng.permutation(every)[:most])
     if subject.challenge is not None:
-        every = subject.challenge.rows_of(theirs.cohort.record, theirs.frame)
+        rows_of = subject.challenge.rows_of(theirs.cohort.record, theirs.frame)
+        every = np.sort(np.fromiter(rows_of.values(), dtype=np.intp))
     elif table is not None and config.attack.plaintexts is None:
         # In the order of the table: where the truth is not at hand it is the same.
         every = np.sort(table["row"].to_numpy()[rows])
     return rng.permutation(every)
+
+
+def _plaintext_names(subject: Subject, theirs: Opened, rows: NDArray[np.intp]) -> NDArray[Any]:
+    """Record ids of plaintexts; of a challenge the names of its images."""
+    record = theirs.cohort.record
+    if subject.challenge is not None:
+        record = record.astype(object)
+        for image, row in subject.challenge.rows_of(theirs.cohort.record, theirs.frame).items():
+            record[row] = image
+    return np.array([str(name) for name in record[rows]], dtype=object)
 
 
 def _match(config: Config, records: NDArray[Any], names: NDArray[Any]) -> NDArray[np.int64]:
