@@ -49,8 +49,10 @@ def test_example_loads(path, monkeypatch):
     opened = config.data.open(folder)
     assert opened.test.any()
     assert opened.cohort.groups.shape[1] >= 1
+    if "attack" in config.model_fields_set:
+        assert config.attack.names
     if "encode" in config.model_fields_set:
-        assert config.encode.n_patches(opened.shape) >= 64
+        assert config.encode.n_patches(opened.shape) >= 16
 
 
 @pytest.mark.parametrize("path", TRAININGS, ids=lambda p: p.name)
@@ -75,8 +77,9 @@ def test_make_target_exists(line):
     assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE)
 
 
-ENCODING = [c for c in COMMANDS if c.split()[1] in ("key", "encode")]
-AUDITS = [c for c in COMMANDS if c.startswith("confide ") and c not in ENCODING]
+ATTACKS = [c for c in COMMANDS if c.startswith("confide attack ") or re.search(r"\bx\.key", c)]
+ENCODING = [c for c in COMMANDS if c.split()[1] in ("key", "encode") and c not in ATTACKS]
+AUDITS = [c for c in COMMANDS if c.startswith("confide ") and c not in ENCODING + ATTACKS]
 
 
 def test_readme_encodes_and_trains(tmp_path):
@@ -94,6 +97,24 @@ def test_readme_encodes_and_trains(tmp_path):
         assert done.returncode == 0, (line, done.stderr)
     assert (tmp_path / "runs" / "codes" / "report.html").stat().st_size > 10_000
     assert "opacity against clear" in done.stdout
+
+
+def test_readme_attacks_a_release(tmp_path):
+    """The README's commands on attacks run as written, with two of the attacks on fewer patients."""
+    (tmp_path / "examples").mkdir()
+    path = ROOT / "examples" / "phantom_attack.yaml"
+    text = re.sub("n_patients: 100", "n_patients: 60", path.read_text(encoding="utf-8"))
+    text = text.replace("budget: quick", "budget: quick\n  attacks: [linkage, alignment]")
+    (tmp_path / "examples" / path.name).write_text(text)
+    assert [line.split()[1] for line in ATTACKS] == ["key", "encode", "attack", "attack"]
+    for line in ATTACKS:
+        done = run(shlex.split(line)[1:], tmp_path)
+        # The gate is missed, as the README says.
+        missed = line.startswith("confide attack run")
+        assert done.returncode == missed, (line, done.stdout, done.stderr)
+        assert ("Gate missed" in done.stdout) == missed
+    assert "alignment" in done.stdout
+    assert (tmp_path / "runs" / "attack" / "report.html").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize("line", AUDITS)

@@ -108,7 +108,7 @@ class TestTurn:
         x, truth = textured(300, 6, 4, seed), orthogonal(4, seed)
         left = kernel.covariances(x @ truth.T.astype(np.float32))
         starts = [0.3 * rng(s).standard_normal((4, 4)) for s in range(4)]
-        lost, turn = kernel.find_turn(left, kernel.covariances(x), starts)
+        lost, turn = min(kernel.find_turns(left, kernel.covariances(x), starts), key=lambda f: f[0])
         assert lost < 1e-6
         sign = np.sign((turn * truth).sum())
         np.testing.assert_allclose(sign * turn, truth, atol=1e-3)
@@ -117,12 +117,26 @@ class TestTurn:
         x, y, truth = textured(3000, 6, 4, 1), textured(3000, 6, 4, 2), orthogonal(4, 5)
         ours = x @ truth.T.astype(np.float32)
         starts = [0.3 * rng(s).standard_normal((4, 4)) for s in range(4)]
-        _, turn = kernel.find_turn(kernel.covariances(ours), kernel.covariances(y), starts)
-        turn = kernel.nearest_rotation(turn)
-        found = ours @ turn.astype(np.float32)
-        found *= np.float32(kernel.sign(found, y))
+        turns = kernel.find_turns(kernel.covariances(ours), kernel.covariances(y), starts)
+        turn = kernel.nearest_rotation(min(turns, key=lambda f: f[0])[1])
+        third, theirs = kernel.third_moments(ours), kernel.third_moments(y)
+        agreed = kernel.agreement(third, theirs, turn)
+        found = np.sign(agreed) * ours @ turn
+        assert abs(agreed) > 0.8
         assert np.corrcoef(found.ravel(), x.ravel())[0, 1] > 0.97
-        assert kernel.sign(-found, y) == -1.0
+        np.testing.assert_allclose(kernel.agreement(third, theirs, -turn), -agreed)
+
+    def test_third_moments_are_those_of_a_loop(self):
+        x = textured(15, 3, 2, 0)
+        found = kernel.third_moments(x)
+        for j, a, i in np.ndindex(3, 2, 3):
+            expected = np.mean([row[j, a] * (row[i] ** 2).sum() for row in x])
+            np.testing.assert_allclose(found[j, a, i], expected, atol=1e-5)
+
+    def test_third_moments_turn_with_the_components(self):
+        x, turn = textured(40, 3, 4, 0), orthogonal(4, 2)
+        turned = kernel.third_moments(x @ turn.astype(np.float32))
+        np.testing.assert_allclose(kernel.agreement(kernel.third_moments(x), turned, turn), 1.0)
 
     def test_the_nearest_rotation_of_a_rotation_is_itself(self):
         truth = orthogonal(5, 1)

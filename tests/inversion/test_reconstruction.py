@@ -24,7 +24,7 @@ def correlation(w, finding):
 
 
 class TestReconstruct(InversionContract):
-    attack = Reconstruct(patience=50)
+    attack = Reconstruct(components=8, patience=50)
     worlds = {"n_patients": 120, "patch": 4, "size": (24, 24), "width": 128}  # noqa: RUF012
 
     def test_it_reconstructs_a_release(self):

@@ -55,8 +55,8 @@ class Assignment(InversionAttack[SameImages, Matching]):
     Images and positions are then matched in turn: for the images matched so far one assignment
     gives the patch of each position, and with it one assignment matches the images.  Where the
     published attack starts from an assignment of rows for each pair of images, this one starts from
-    sliced transport distances between images, which cost a product of matrices; measured on X-rays
-    and phantoms, both lead to the same matching.
+    sliced transport distances between images, which cost a product of matrices; measured on X-rays,
+    both starts lead to the same matching.
 
     Parameters
     ----------

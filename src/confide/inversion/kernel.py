@@ -120,11 +120,11 @@ def turned(left: Floats, turn: Doubles) -> Floats:
     return (left.reshape(-1, k * k) @ both).reshape(*left.shape[:2], q, q)
 
 
-def find_turn(left: Floats, right: Floats, starts: list[Doubles]) -> tuple[float, Doubles]:
-    """The linear map of components after which covariances are most nearly others.
+def find_turns(left: Floats, right: Floats, starts: list[Doubles]) -> list[tuple[float, Doubles]]:
+    """Linear maps of components after which covariances are most nearly others.
 
-    Least squares over all pairs of positions, from each start by L-BFGS; the best is kept.  The map
-    is free, not orthogonal, which makes it easy to find; its sign is arbitrary.
+    Least squares over all pairs of positions, from each start by L-BFGS.  The maps are free, not
+    orthogonal, which makes them easy to find; the sign of each is arbitrary.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ def find_turn(left: Floats, right: Floats, starts: list[Doubles]) -> tuple[float
 
     Returns
     -------
-    share of the squares of `right` that is left over, and the map (k, q)
+    for each start the share of the squares of `right` that is left over, and the map (k, q)
     """
     k, q = left.shape[2], right.shape[2]
     a, b = left.reshape(-1, k * k), right.reshape(-1, q * q)
@@ -153,25 +153,28 @@ def find_turn(left: Floats, right: Floats, starts: list[Doubles]) -> tuple[float
         minimize(loss, x.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": _ITERATIONS})
         for x in starts
     ]
-    best = min(found, key=lambda one: float(one.fun))
-    return float(best.fun), np.asarray(best.x, dtype=np.float64).reshape(k, q)
+    return [(float(x.fun), np.asarray(x.x, dtype=np.float64).reshape(k, q)) for x in found]
 
 
-def sign(left: Floats, right: Floats) -> float:
-    """Whether components (n, P, q) are others, or minus them: 1.0 or -1.0.
+def third_moments(values: Floats) -> Floats:
+    """(P, k, P) mean over records of a component (n, P, k) times the energy of a position.
 
-    By third moments: each component of each position with the energy of each position.
+    Energies are sums of squares over the components, which no rotation changes.
     """
-    ours, theirs = (_third_moments(values) for values in (left, right))
-    return 1.0 if float((ours * theirs).sum(dtype=np.float64)) >= 0 else -1.0
-
-
-def _third_moments(values: Floats) -> Floats:
-    """(P, q, P) mean over records of a component times the energy of a position."""
-    n, n_rows, q = values.shape
+    n, n_rows, k = values.shape
     energy = np.square(values).sum(axis=2)
-    moments: Floats = (values.reshape(n, n_rows * q).T @ energy / n).reshape(n_rows, q, n_rows)
-    return moments
+    moments: Floats = values.reshape(n, n_rows * k).T @ energy / np.float32(n)
+    return moments.reshape(n_rows, k, n_rows)
+
+
+def agreement(left: Floats, right: Floats, rotation: Doubles) -> float:
+    """Cosine, from -1 to 1, of third moments (P, k, P) after a rotation (k, k) with others.
+
+    It changes its sign with the rotation.
+    """
+    ours = np.einsum("jal,ab->jbl", left, rotation, optimize=True)
+    lengths = float(np.linalg.norm(ours)) * float(np.linalg.norm(right))
+    return float((ours * right).sum(dtype=np.float64)) / lengths if lengths > 0 else 0.0
 
 
 def nearest_rotation(turn: Doubles) -> Doubles:

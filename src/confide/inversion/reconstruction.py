@@ -29,18 +29,22 @@ from confide.inversion.base import (
 from confide.inversion.graph import match
 from confide.inversion.kernel import (
     Doubles,
+    agreement,
     components,
     covariances,
-    find_turn,
+    find_turns,
     gains,
     nearest_rotation,
-    sign,
+    third_moments,
     turned,
 )
 from confide.inversion.rows import has_positions, order_of
 from confide.inversion.settings import Budget
 from confide.inversion.statistics import Summary, problem
 from confide.models.patch_encoder import patches
+
+_FOR_POSITIONS = 8
+"""Leading components by which positions are first told apart: those that differ least by key."""
 
 _FLOOR = 1e-3
 """Energy of a row, in shares of the mean, below which it says nothing."""
@@ -82,11 +86,11 @@ class Reconstruct(InversionAttack[Unpaired, Reconstruction]):
     )
     source: ClassVar[str] = "confide"
 
-    components: int = 8
+    components: int = 12
     records: int = 500
     starts: int = 16
     rounds: int = 10
-    patience: int = 1500
+    patience: int = 500
 
     def __post_init__(self) -> None:
         _check.at_least(1, components=self.components)
@@ -99,8 +103,10 @@ class Reconstruct(InversionAttack[Unpaired, Reconstruction]):
     def of(cls, budget: Budget) -> Self:
         """See :meth:`InversionAttack.of`."""
         if budget == "quick":
-            return cls(patience=500)
-        return cls(records=1000) if budget == "standard" else cls(records=5000, patience=5000)
+            return cls(patience=100)
+        if budget == "standard":
+            return cls(components=16, records=1000)
+        return cls(components=16, records=5000, starts=64, patience=5000)
 
     def __call__(self, known: Unpaired, work: Work) -> Reconstruction:
         """See :meth:`InversionAttack.__call__`."""
@@ -123,12 +129,13 @@ class Reconstruct(InversionAttack[Unpaired, Reconstruction]):
         hidden, own = hidden[..., :k], own[..., :k]
         patch = np.arange(shape[0])
         if not order.known:
-            positions = problem(_summary(hidden), [_summary(own)])
+            first = (values[..., :_FOR_POSITIONS] for values in (hidden, own))
+            ours, theirs = (_summary(values) for values in first)
+            positions = problem(ours, [theirs])
             patch = match(positions, replace(quiet, seed=search), patience=self.patience)[0]
-        turn, patch, notes = self._turn(hidden, own, patch, order.known, rng, work)
+        rotation, patch, notes = self._turned(hidden, own, patch, order.known, rng, work)
         placed = np.empty_like(hidden)
-        placed[:, patch] = hidden @ turn.astype(np.float32)
-        placed *= np.float32(sign(placed, own))
+        placed[:, patch] = hidden @ rotation.astype(np.float32)
         found = _decoded(placed, own, records, known.architecture.settings.patch)
         work.progress(4, 4)
         if not has_positions(known):
@@ -138,7 +145,7 @@ class Reconstruct(InversionAttack[Unpaired, Reconstruction]):
             )
         return Reconstruction(records=found, notes=notes)
 
-    def _turn(
+    def _turned(
         self,
         hidden: Floats,
         own: Floats,
@@ -147,21 +154,32 @@ class Reconstruct(InversionAttack[Unpaired, Reconstruction]):
         rng: np.random.Generator,
         work: Work,
     ) -> tuple[Doubles, Integers, tuple[str, ...]]:
-        """The turn of hidden components, the patch of each position, and notes."""
+        """The rotation of hidden components, the patch of each position, and notes."""
         left, right = covariances(hidden), covariances(own)
-        k = right.shape[2]
+        third, wanted = third_moments(hidden), third_moments(own)
+
+        def agrees(turn: Doubles) -> float:
+            there = wanted[patch][:, :, patch]
+            return agreement(third, there, nearest_rotation(turn))
+
         # Components come in nearly the same order under all keys; their signs do not.
+        k = right.shape[2]
         starts = [0.7 * np.diag(rng.choice([-1.0, 1.0], k)) for _ in range(self.starts)]
-        _, turn = find_turn(left, right[np.ix_(patch, patch)], starts)
+        turns = find_turns(left, right[np.ix_(patch, patch)], starts)
+        # Covariances alone can be fitted almost as well by a wrong turn; third moments tell.
+        turn = min(turns, key=lambda one: one[0] - abs(agrees(one[1])))[1]
+        notes: tuple[str, ...] = ()
         for _ in range(0 if fixed else self.rounds):
             if work.late():
-                return nearest_rotation(turn), patch, (_LATE,)
+                notes = (_LATE,)
+                break
             new = assign(-gains(turned(left, turn), right, patch))
             if np.array_equal(new, patch):
                 break
             patch = new
-            _, turn = find_turn(left, right[np.ix_(patch, patch)], [turn])
-        return nearest_rotation(turn), patch, ()
+            turn = find_turns(left, right[np.ix_(patch, patch)], [turn])[0][1]
+        rotation = nearest_rotation(turn)
+        return rotation if agrees(turn) >= 0 else -rotation, patch, notes
 
 
 _LATE = "The time was over before the positions of the rows were settled."
