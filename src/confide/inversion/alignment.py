@@ -55,8 +55,8 @@ class Alignment(InversionAttack[SameImages, Matching]):
     ----------
     keys : of the attacker's own
     records : plaintexts encoded under each
-    rounds : the patches of the positions are found anew from the images matched, and the images
-        anew from these
+    rounds : at most so often the patches of the positions are found anew from the images matched,
+        and the images anew from these, as long as something changes
     patience : exchanges without success after which the search for the positions ends
     """
 
@@ -73,7 +73,7 @@ class Alignment(InversionAttack[SameImages, Matching]):
 
     keys: int = 3
     records: int = 128
-    rounds: int = 3
+    rounds: int = 10
     patience: int = 1500
 
     @classmethod

@@ -51,6 +51,8 @@ _FLOOR = 1e-3
 
 _RIDGE = 1e-6
 
+_LATE = "The time was over before the positions of the rows were settled."
+
 
 @dataclass(frozen=True, kw_only=True)
 class Reconstruct(InversionAttack[Unpaired, Reconstruction]):
@@ -66,6 +68,11 @@ class Reconstruct(InversionAttack[Unpaired, Reconstruction]):
 
     It rests on hidden and public records being of one population, and on enough of both: the
     covariances have to be alike.  Detail finer than the leading components of a patch is lost.
+
+    On 64 x 64 chest films in patches of 4, 484 hidden and 411 of other patients, width 1024, the
+    median correlation with the truth beyond the mean film was 0.963 without hidden layers and 0.936
+    with four, where 20 principal components of the true films reach 0.849
+    (``benchmarks/inversion_reconstruction.py``).
 
     Parameters
     ----------
@@ -180,9 +187,6 @@ class Reconstruct(InversionAttack[Unpaired, Reconstruction]):
             turn = find_turns(left, right[np.ix_(patch, patch)], [turn])[0][1]
         rotation = nearest_rotation(turn)
         return rotation if agrees(turn) >= 0 else -rotation, patch, notes
-
-
-_LATE = "The time was over before the positions of the rows were settled."
 
 
 def _encoded(encoder: Encoder, records: Records) -> Callable[..., Floats]:
