@@ -100,7 +100,7 @@ def test_readme_encodes_and_trains(tmp_path):
 
 
 def test_readme_attacks_a_release(tmp_path):
-    """The README's commands on attacks run as written, with two of the attacks on fewer patients."""
+    """The README's commands on attacks run as written, with two attacks and fewer patients."""
     (tmp_path / "examples").mkdir()
     path = ROOT / "examples" / "phantom_attack.yaml"
     text = re.sub("n_patients: 100", "n_patients: 60", path.read_text(encoding="utf-8"))

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from confide.inversion.verdict import gate, outcome, reidentification
+from confide.inversion.verdict import SINGLES_OUT, gate, outcome, reidentification
 
 
 def scored(value, low=None, high=None, *, name="reid", chance=0.01, top=0.05):
@@ -31,7 +31,8 @@ def of(release, linear=BROKEN, noise=QUIET):
 
 def one(release, linear=BROKEN, noise=QUIET, headline="reid"):
     state, why = outcome(headline, 0.9, release, linear, noise)
-    return {"headline": headline, "outcome": state, "why": why, "release": release}
+    singles = headline if headline == "reid" else None
+    return {"outcome": state, "why": why, "release": release, "singles_out": singles}
 
 
 def test_outcomes():
@@ -147,3 +148,23 @@ def test_an_attack_that_is_a_control_should_find_nothing():
     quiet = outcome(**control, release=scored(0.01), linear=FAILED, noise=QUIET)
     assert quiet[0] == "nothing found"
     assert outcome(**control, release=scored(0.2), linear=FAILED, noise=QUIET)[0] == "leaks"
+
+
+def test_a_picture_that_is_recognised_counts():
+    """Though the attack is judged by how much it is like the truth."""
+    release = scored(0.9, name="correlation") | scored(0.97, 0.9, 1.0, name="first_rank")
+    attack = {"outcome": "leaks", "release": release, "singles_out": "first_rank"}
+    assert reidentification({"reconstruction": attack})["verdict"] == "bad"
+
+
+def test_every_answer_that_can_single_out_says_by_which_score():
+    from confide.inversion.suite import KNOWN
+
+    without = {a.name for a in KNOWN.values() if a.finding not in SINGLES_OUT}
+    assert without == {
+        "linkage",
+        "one-key-linkage",
+        "two-keys-linkage",
+        "attribute-probe",
+        "transfer",
+    }

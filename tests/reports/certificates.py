@@ -105,6 +105,8 @@ _OF = {
 }
 """Scores, the one that decides, where its positive control is broken, and what is known."""
 
+_SINGLES_OUT = {matching: "reid", substitute: "challenge2", maps: "linkage_first_rank"}
+
 # Value on the release, on the linear encoder, on noise; None where it was not run.
 ALL: dict[str, tuple[float | None, float | None, float | None]] = {
     "linkage": (0.618, 0.94, 0.51),
@@ -140,6 +142,7 @@ def attack(name: str, of: str, values: tuple[float | None, ...], **more: Any) ->
         "knowledge": knowledge,
         "settings": _SETTINGS,
         "headline": headline,
+        "singles_out": _SINGLES_OUT.get(make_scores),
         "breaks_at": breaks_at,
         "outcome": state,
         "why": why,

@@ -113,7 +113,7 @@ def test_a_key_is_used_once(solved):
 
 
 def test_what_cannot_be_submitted(solved, tmp_path):
-    folder, config, key = solved
+    folder, config, _ = solved
     with pytest.raises(MissingFileError, match="holds no findings; attack the challenge first"):
         submit(tmp_path, folder / "challenge", tmp_path / "s")
     shutil.copytree(folder / "found", tmp_path / "found")

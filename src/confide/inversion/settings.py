@@ -38,7 +38,7 @@ _OF_CODES = ("linkage", "one-key-linkage", "two-keys-linkage", "attribute-probe"
 
 DEFAULT: dict[Knowledge, tuple[str, ...]] = {
     "codes": _OF_CODES,
-    "unpaired": (*_OF_CODES, "unpaired-alignment"),
+    "unpaired": (*_OF_CODES, "unpaired-alignment", "reconstruction"),
     "same-images": (*_OF_CODES, "alignment", "assignment"),
     "pairs": (*_OF_CODES, "alignment", "assignment", "plaintext", "wrongly-paired"),
 }

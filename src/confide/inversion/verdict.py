@@ -6,8 +6,17 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-REIDENTIFICATION = ("reid", "challenge2", "linkage_first_rank", "first_rank")
-"""Headline scores that are a share of hidden records singled out among all."""
+from confide.inversion.base import Finding, Maps, Matching, Reconstruction, Substitute
+
+SINGLES_OUT: dict[type[Finding], str] = {
+    Matching: "reid",
+    Substitute: "challenge2",
+    Maps: "linkage_first_rank",
+    Reconstruction: "first_rank",
+}
+"""By what an attack answers: the score that is a share of hidden records singled out among all.
+
+A map or a picture singles out a record if it is more like it than like any other hidden record."""
 
 GOOD, MODERATE = 0.05, 0.20
 """Bands of re-identification of the authors of NeuraCrypt (Yala et al., arXiv 2106.02484)."""
@@ -73,18 +82,19 @@ def reidentification(attacks: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]
 
     Parameters
     ----------
-    attacks : by name; of each "headline", "outcome" and the scores of the "release"
+    attacks : by name; of each "outcome", the scores of the "release", and "singles_out", the name
+        of the score that is a share of records singled out, None if it has none
 
     Returns
     -------
     {"verdict", "attack", "value", "low", "high", "text"}: "verdict" is "bad" (some attack singled
     out more than 20 %), "moderate" or "good" (the upper end of the interval of every attack is at
-    most 20 % or 5 %, and all that were asked for ran and broke their positive control), "not established" or "not
-    measured"
+    most 20 % or 5 %, and all that were asked for ran and broke their positive control), "not
+    established" or "not measured"
     """
-    of_interest = {n: one for n, one in attacks.items() if one["headline"] in REIDENTIFICATION}
+    of_interest = {n: one for n, one in attacks.items() if one["singles_out"] is not None}
     scored = {
-        name: one["release"][one["headline"]]
+        name: one["release"][one["singles_out"]]
         for name, one in of_interest.items()
         if one["outcome"] not in ("not scored", "not run")
     }
@@ -143,9 +153,9 @@ def gate(
     if found["verdict"] in ("not established", "not measured"):
         return {"reid": most, "met": False, "why": f"Re-identification is {found['verdict']}."}
     high = _top(
-        one["release"][one["headline"]]
+        one["release"][one["singles_out"]]
         for one in attacks.values()
-        if one["headline"] in REIDENTIFICATION and one["outcome"] in ("leaks", NOTHING)
+        if one["singles_out"] is not None and one["outcome"] in ("leaks", NOTHING)
     )
     met = high <= most
     return {

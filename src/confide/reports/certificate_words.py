@@ -147,7 +147,7 @@ def verdict(certificate: Mapping[str, Any]) -> Verdict:
                 text=text,
                 means=(
                     "An attacker as described below tells of many of the codes which record they "
-                    "are of.",
+                    "are of, or would know it again, should the record come to hand.",
                     _BANDS,
                 ),
                 means_not=(

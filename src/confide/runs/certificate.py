@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from confide.config import Config
 from confide.inversion.suite import KNOWN
-from confide.inversion.verdict import gate, outcome, reidentification
+from confide.inversion.verdict import SINGLES_OUT, gate, outcome, reidentification
 from confide.runs.attacked import Attacked
 from confide.stores import plain
 
@@ -117,6 +117,7 @@ def _attack(
         "knowledge": attack.knowledge.__name__,
         "settings": release["settings"],
         "headline": attack.headline,
+        "singles_out": SINGLES_OUT.get(attack.finding),
         "breaks_at": None if math.isinf(attack.breaks_at) else attack.breaks_at,
         "outcome": state,
         "why": why,
