@@ -25,6 +25,7 @@ bench: $(STAMP)       ## speed and memory; prints tables
 	$(BIN)/python benchmarks/analysis.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/encoding.py
+	$(BIN)/python benchmarks/inversion_assignment.py --phantoms 60 --width 512 --budget quick --problems 50
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -76,7 +76,7 @@ def radiographs(folder, *names):
     return np.concatenate(parts)
 
 
-def same_images(name, records, width, private_depth, attack, device, on_disk=None):
+def same_images(name, records, width, private_depth, attack, device, on_disk=None, made_on=None):
     settings = NeuraCryptSettings(
         patch=records.shape[-1] // 16, width=width, private_depth=private_depth
     )
@@ -84,7 +84,7 @@ def same_images(name, records, width, private_depth, attack, device, on_disk=Non
     if on_disk is None:
         codes = ArrayCodes(encoded(architecture, records, 1, device=device))
     else:
-        codes = DiskCodes(written(architecture, records, on_disk, device))
+        codes = DiskCodes(written(architecture, records, on_disk, made_on or device))
     order = np.random.default_rng(2).permutation(len(records))
     plaintexts = np.empty_like(records)
     plaintexts[order] = records
@@ -159,10 +159,11 @@ def main():
     parser.add_argument("--phantoms", type=int, default=1000)
     parser.add_argument("--budget", default="quick")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--made-on", help="device that phantoms are encoded on, outside the time")
     args = parser.parse_args()
     device = torch.device(args.device)
     attack = Alignment.of(args.budget)
-    real = radiographs(args.folder, "cxr_open", "cxr_nc")
+    real = None if args.only == "phantom" else radiographs(args.folder, "cxr_open", "cxr_nc")
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {device}", flush=True)
     for depth in args.depths:
         if args.only in (None, "few"):
@@ -178,7 +179,7 @@ def main():
     if args.only in (None, "phantom"):
         data = Phantom(n_patients=args.phantoms, max_views=1, size=(256, 256)).load()
         with tempfile.TemporaryDirectory() as folder:
-            same_images("phantom", data.inputs, args.width, 4, attack, device, folder)
+            same_images("phantom", data.inputs, args.width, 4, attack, device, folder, args.made_on)
 
 
 if __name__ == "__main__":

@@ -11,10 +11,12 @@ import yaml
 from confide.config import CodesConfig, load_as, parse, parse_as
 from confide.encoders.key import Key, unlock
 from confide.encoders.settings import LinearSettings, NeuraCryptSettings
+from confide.inversion.settings import NEEDS, AttackBlock
 from confide.runs.encode import encode
 
 ROOT = Path(__file__).parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
+ATTACKS = (ROOT / "docs" / "attacks.md").read_text(encoding="utf-8")
 ENCODING = (ROOT / "docs" / "encoding.md").read_text(encoding="utf-8")
 
 
@@ -86,6 +88,18 @@ def test_defaults_of_a_training(tmp_path):
     for name in ("model", "optimizer", "schedule"):
         assert given["train"][name].keys() == getattr(config.train, name).model_dump().keys()
     assert config.data.groups == least.data.groups
+
+
+def test_defaults_of_an_attack():
+    given = yaml.safe_load(blocks(ATTACKS, "yaml")[0])["attack"]
+    assert given.keys() == AttackBlock.model_fields.keys()
+    plain = {k: v for k, v in given.items() if v not in (None, [])}
+    assert plain == AttackBlock().model_dump(mode="json", include=set(plain))
+    assert parse({"data": {"name": "phantom"}, "attack": given}).attack == AttackBlock()
+
+
+def test_every_attack_stands_in_the_table():
+    assert set(re.findall(r"^\| `([a-z-]+)` \|", ATTACKS, flags=re.MULTILINE)) == set(NEEDS)
 
 
 @pytest.fixture(scope="module")
