@@ -31,7 +31,7 @@ def of(release, linear=BROKEN, noise=QUIET):
 
 def one(release, linear=BROKEN, noise=QUIET, headline="reid"):
     state, why = outcome(headline, 0.9, release, linear, noise)
-    singles = headline if headline == "reid" else None
+    singles = [headline] if headline == "reid" else []
     return {"outcome": state, "why": why, "release": release, "singles_out": singles}
 
 
@@ -105,6 +105,52 @@ def test_never_good_without_a_broken_positive_control():
         assert found["verdict"] in ("not established", "not measured")
 
 
+def test_controls_of_attacks_cannot_make_a_release_good():
+    """They have to find nothing, and so say nothing."""
+    quiet = one(scored(0.0, 0.0, 0.01)) | {"singles_out": []}
+    found = reidentification({"wrongly-paired": quiet})
+    assert found["verdict"] == "not measured"
+    assert not gate(found, {"wrongly-paired": quiet}, 0.5)["met"]
+
+
+def test_the_second_positive_control_has_to_break_too():
+    shown = {"release": scored(0.02), "linear": BROKEN, "noise": QUIET}
+    assert outcome("reid", 0.9, **shown, shallow=BROKEN)[0] == "nothing found"
+    state, why = outcome("reid", 0.9, **shown, shallow=FAILED)
+    assert state == "not established"
+    assert "0.3 without hidden layers" in why
+    assert outcome("reid", 0.9, **shown, shallow={})[0] == "not established"
+
+
+def test_too_few_codes_to_tell():
+    few = scored(1.0, 0.5, 1.0, chance=0.2, top=1.0)
+    state, why = of(few, noise=few)
+    assert state == "not established"
+    assert "too few codes" in why
+
+
+def test_who_finds_the_patient_needs_not_the_very_record():
+    """As with many pictures of each patient."""
+    release = scored(0.03, 0.01, 0.08) | scored(1.0, 0.96, 1.0, name="patient", chance=0.01)
+    linear, noise = BROKEN | scored(1.0, name="patient"), QUIET | scored(0.01, name="patient")
+    names = ("reid", "patient")
+    state, why = outcome("reid", 0.9, release, linear, noise, also=names)
+    assert state == "leaks"
+    assert why.startswith("patient 1,")
+    attacks = {"a": {"outcome": state, "release": release, "singles_out": list(names)}}
+    found = reidentification(attacks)
+    assert found["verdict"] == "bad"
+    assert found["value"] == 1.0
+    assert not gate(found, attacks, 0.2)["met"]
+
+
+def test_a_gate_is_missed_while_another_attack_is_open():
+    attacks = {"a": one(scored(0.3, 0.22, 0.38)), "b": one(scored(0.01), linear=FAILED)}
+    found = reidentification(attacks)
+    assert found["verdict"] == "bad"
+    assert not gate(found, attacks, 0.5)["met"]
+
+
 def test_other_headlines_do_not_count():
     probe = one(scored(0.9, name="auc"), headline="auc", linear=scored(1, name="auc"))
     assert reidentification({"probe": probe})["verdict"] == "not measured"
@@ -153,7 +199,7 @@ def test_an_attack_that_is_a_control_should_find_nothing():
 def test_a_picture_that_is_recognised_counts():
     """Though the attack is judged by how much it is like the truth."""
     release = scored(0.9, name="correlation") | scored(0.97, 0.9, 1.0, name="first_rank")
-    attack = {"outcome": "leaks", "release": release, "singles_out": "first_rank"}
+    attack = {"outcome": "leaks", "release": release, "singles_out": ["first_rank"]}
     assert reidentification({"reconstruction": attack})["verdict"] == "bad"
 
 

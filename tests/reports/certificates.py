@@ -105,7 +105,11 @@ _OF = {
 }
 """Scores, the one that decides, where its positive control is broken, and what is known."""
 
-_SINGLES_OUT = {matching: "reid", substitute: "challenge2", maps: "linkage_first_rank"}
+_SINGLES_OUT = {
+    matching: ["reid"],
+    substitute: ["challenge2"],
+    maps: ["linkage_first_rank"],
+}
 
 # Value on the release, on the linear encoder, on noise; None where it was not run.
 ALL: dict[str, tuple[float | None, float | None, float | None]] = {
@@ -142,7 +146,7 @@ def attack(name: str, of: str, values: tuple[float | None, ...], **more: Any) ->
         "knowledge": knowledge,
         "settings": _SETTINGS,
         "headline": headline,
-        "singles_out": _SINGLES_OUT.get(make_scores),
+        "singles_out": _SINGLES_OUT.get(make_scores, []),
         "breaks_at": breaks_at,
         "outcome": state,
         "why": why,

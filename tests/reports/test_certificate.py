@@ -188,7 +188,14 @@ def test_nothing_is_called_private(verdict):
     ],
 )
 def test_gates(most, words):
-    assert words in page(make(most=most)).text
+    values = {"alignment": ALL["alignment"]}
+    assert words in page(make(values, most=most)).text
+
+
+def test_a_gate_needs_all_attacks():
+    text = page(make(most=0.995)).text
+    assert "Gate missed: at most 99.5%" in text
+    assert "Not all attacks that were asked for were established." in text
 
 
 def test_a_gate_is_met_only_by_true():

@@ -47,7 +47,7 @@ def test_the_short_suite_breaks_the_release(place):
     folder, found = place
     assert found["reidentification"]["verdict"] == "bad"
     assert found["attacks"]["alignment"]["outcome"] == "leaks"
-    assert found["attacks"]["alignment"]["release"]["reid"]["value"] > 0.9
+    assert found["attacks"]["alignment"]["release"]["reid_identical"]["value"] > 0.9
     assert found["gate"] is None
     for name in ("certificate.json", "report.html", "alignment.parquet"):
         assert (folder / "found" / name).is_file()
@@ -62,7 +62,10 @@ def test_every_attack_has_its_controls(place):
         if one["breaks_at"] is not None:
             assert linear["value"] >= KNOWN[name].breaks_at == one["breaks_at"]
         assert noise["chance_low"] <= noise["value"] <= noise["chance_high"]
-        assert one["seconds"].keys() == {"release", "linear", "noise"}
+        second = {"shallow"} if one["singles_out"] else set()
+        assert one["seconds"].keys() == {"release", "linear", "noise"} | second
+        if second:
+            assert one["shallow"][one["headline"]]["value"] >= one["breaks_at"]
 
 
 def test_the_certificate_names_the_release(place):
@@ -175,7 +178,43 @@ def test_an_attacker_with_images_of_others(place):
     )
     assert set(found["attacks"]) == {"unpaired-alignment", "linkage"}
     assert found["attacks"]["linkage"]["outcome"] in ("leaks", "nothing found")
-    assert found["attacked"]["n_plaintexts"] > 70
+    assert found["attacked"]["n_plaintexts"] > 60
+    assert not any("hidden records" in note for note in found["notes"])
+
+
+def test_attackers_who_have_more_than_they_should(place):
+    folder, _ = place
+    block = {"attacks": ["linkage"], "plaintexts": DATA}
+    found = attack(folder, "overlap", knowledge="unpaired", **block)
+    assert any("among the attacker's plaintexts" in note for note in found["notes"])
+    found = attack(folder, "same", knowledge="same-images", attacks=["transfer"], minutes=0.001)
+    assert any("has the hidden records themselves" in note for note in found["notes"])
+
+
+def test_what_cannot_be_scored_does_not_stop_the_rest(tmp_path):
+    """Nobody has two records here."""
+    data = DATA | {"max_views": 1, "n_patients": 60}
+    make(tmp_path, "a", data, **ENCODE)
+    found = attack(tmp_path, "out", data=data, attacks=["linkage", "two-keys-linkage", "alignment"])
+    for name in ("linkage", "two-keys-linkage"):
+        assert found["attacks"][name]["outcome"] == "not run"
+        assert "patient" in found["attacks"][name]["why"]
+    assert found["attacks"]["alignment"]["outcome"] == "leaks"
+
+
+def test_a_failure_without_positions_means_nothing(tmp_path):
+    """Rows that carry no position cannot be put in order, and the control shows it."""
+    more = {"position": False, "private_depth": 4}
+    make(tmp_path, "a", DATA, **(ENCODE | more))
+    config = write(
+        tmp_path, "c", data=DATA, encode=ENCODE | more, attack={"attacks": ["alignment"]}
+    )
+    found = attack_release(
+        *load(config), tmp_path / "a", tmp_path / "out", truth=tmp_path / "a.private", max_reid=0.05
+    )
+    assert found["attacks"]["alignment"]["limited"]
+    assert not found["gate"]["met"]
+    assert found["reidentification"]["verdict"] in ("not established", "bad")
 
 
 def test_what_does_not_belong_together(place, tmp_path):

@@ -114,7 +114,7 @@ def logit_interval(value: float, se: float, dof: float, n: int) -> Interval:
     return Interval(value=value, low=float(expit(logit - width)), high=float(expit(logit + width)))
 
 
-def share_interval(value: float, se: float, dof: float, n: int) -> Interval:
+def share_interval(value: float, se: float, dof: float, n: float) -> Interval:
     """95 % interval of a share: Clopper and Pearson's with the effective number of patients.
 
     The effective number is value (1 - value) / se^2, less for few degrees of freedom, and `n`

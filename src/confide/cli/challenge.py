@@ -80,6 +80,11 @@ def submit(
         f"{found['n_predictions']:,} codes of {found['attack']} for challenge 1 and "
         f"{found['n_targets']:,} of challenge 2: {out}"
     )
+    if not found["n_targets"]:
+        typer.echo(
+            "Challenge 2 is not answered; attacks that train a substitute encoder (mmd, "
+            "discriminator) answer it."
+        )
 
 
 @app.command(epilog="Example: confide challenge score submission --encoded challenge")

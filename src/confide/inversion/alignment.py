@@ -63,8 +63,9 @@ class Alignment(InversionAttack[SameImages, Matching]):
     name: ClassVar[str] = "alignment"
     knowledge: ClassVar[type[SameImages]] = SameImages
     finding: ClassVar[type[Finding]] = Matching
-    headline: ClassVar[str] = "reid"
+    headline: ClassVar[str] = "reid_identical"
     breaks_at: ClassVar[float] = 0.9
+    needs_positions: ClassVar[bool] = True
     about: ClassVar[str] = (
         "Puts rows in order, finds their patches by how positions correlate over the images, and "
         "matches images by how far each row lies from the mean."

@@ -87,18 +87,18 @@ def _potentials(costs: Matrix) -> tuple[Matrix, Matrix]:
     Any finite ones are right; these leave costs near zero where the best assignment is.
     """
     rows = costs.min(axis=1, keepdims=True)
-    kernel = (costs - rows).astype(np.float32)
-    columns = kernel.min(axis=0, keepdims=True)
-    kernel -= columns
-    softness = np.float32(SOFTNESS) * kernel.mean()
-    if not softness > 0:
-        return rows, columns
-    kernel /= -softness
-    # Each row and each column has a 1 in it, and nothing underflows to 0.
-    np.exp(np.maximum(kernel, -80.0, out=kernel), out=kernel)
-    across = np.ascontiguousarray(kernel.T)
-    right = np.ones((len(costs), 1), dtype=np.float32)
     with np.errstate(all="ignore"):
+        kernel = (costs - rows).astype(np.float32)
+        columns = kernel.min(axis=0, keepdims=True)
+        kernel -= columns
+        softness = np.float32(SOFTNESS) * kernel.mean()
+        if not 0 < softness < np.inf:
+            return rows, np.zeros_like(costs[:1])
+        kernel /= -softness
+        # Each row and each column has a 1 in it, and nothing underflows to 0.
+        np.exp(np.maximum(kernel, -80.0, out=kernel), out=kernel)
+        across = np.ascontiguousarray(kernel.T)
+        right = np.ones((len(costs), 1), dtype=np.float32)
         for _ in range(ROUNDS):
             left = 1.0 / (kernel @ right)
             right = 1.0 / (across @ left)

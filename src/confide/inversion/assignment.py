@@ -79,8 +79,9 @@ class Assignment(InversionAttack[SameImages, Matching]):
     name: ClassVar[str] = "assignment"
     knowledge: ClassVar[type[CodesOnly]] = SameImages
     finding: ClassVar[type[Matching]] = Matching
-    headline: ClassVar[str] = "reid"
+    headline: ClassVar[str] = "reid_identical"
     breaks_at: ClassVar[float] = 0.95
+    needs_positions: ClassVar[bool] = True
     about: ClassVar[str] = (
         "Compares patches of the plaintexts with rows of the codes by statistics that a key leaves "
         "nearly unchanged, and assigns each code to a plaintext."

@@ -73,6 +73,8 @@ class AttributeProbe(InversionAttack[KnownAttributes, Attributes]):
             )
         features = standardised(of_one_key(known.codes, known.architecture, work))
         features = components(features, self.n_components, 1.0, work.seed)
+        if not features.shape[1]:
+            raise ArgumentError("The codes are all alike, so that nothing can be learnt from them.")
         steps = len(_STRENGTHS) + 1
         work.progress(1, steps)
         losses = self._losses(features[told], attribute[told], work)

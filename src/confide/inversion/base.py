@@ -340,6 +340,7 @@ class InversionAttack(ABC, Generic[K, F]):
     headline : the score by which it is judged, see :mod:`confide.inversion.scores`
     breaks_at : value of that score from which the positive control counts as broken; infinite of an
         attack that is itself a control and should find nothing
+    needs_positions : whether its failure says nothing where rows are shuffled and carry no position
     about : one sentence for reports
     source : paper with its section, or "confide"
     """
@@ -349,6 +350,7 @@ class InversionAttack(ABC, Generic[K, F]):
     finding: ClassVar[type[Finding]]
     headline: ClassVar[str]
     breaks_at: ClassVar[float]
+    needs_positions: ClassVar[bool] = False
     about: ClassVar[str]
     source: ClassVar[str]
 

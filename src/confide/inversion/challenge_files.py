@@ -126,6 +126,11 @@ def read_pairs(path: Path) -> dict[str, str]:
     return content
 
 
+def named(name: str) -> bool:
+    """Whether it can be the name of a file: not too long, and nothing in it that is not shown."""
+    return len(name) <= 255 and name.isprintable()
+
+
 def bare(reference: str, path: Path) -> str:
     """The name of the code file that a reference means, whatever the folders before it.
 
@@ -137,7 +142,7 @@ def bare(reference: str, path: Path) -> str:
     TableError : it leaves its folder, or is no name of a .npy file; names `path`
     """
     *folders, name = reference.replace("\\", "/").split("/")
-    if ".." in folders or not name.endswith(".npy") or name == ".npy" or "\0" in reference:
+    if ".." in folders or not name.endswith(".npy") or name == ".npy" or not named(name):
         raise TableError(
             f"{path}: {reference!r:.120} is not the name of a code file, such as 12.npy, in its "
             "folder."

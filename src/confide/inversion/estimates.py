@@ -51,8 +51,9 @@ def share(hits: Floats, patient: Integers) -> Estimate:
     """Mean of values in [0, 1] with its 95 % interval.
 
     The interval is that of Korn and Graubard (Survey Methodology 24 (1998) 193-201), with patients
-    as the units, and never narrower than that of as many independent records as there are
-    patients.  It takes patients as independent, which hits of a one-to-one assignment are not
+    as the units, and never narrower than that of as many independent records as there are patients
+    of equal size: (sum of c)^2 / (sum of c^2) for patients of c records (Kish, Survey Sampling,
+    1965).  It takes patients as independent, which hits of a one-to-one assignment are not
     quite: one wrong pair makes another.
 
     Parameters
@@ -63,11 +64,13 @@ def share(hits: Floats, patient: Integers) -> Estimate:
     owner, n_patients = _numbered(patient)
     value = float(np.mean(hits))
     error = _error(np.asarray(hits, dtype=np.float64), owner, n_patients)
+    size = np.bincount(owner).astype(np.float64)
+    effective = float(size.sum() ** 2 / np.square(size).sum())
     if 0.0 < value < 1.0:
         if n_patients < 2:
             return Estimate(value=value, low=None, high=None)
-        error = max(error, float(np.sqrt(value * (1.0 - value) / n_patients)))
-    interval = share_interval(value, error, max(n_patients - 1.0, 1.0), n_patients)
+        error = max(error, float(np.sqrt(value * (1.0 - value) / effective)))
+    interval = share_interval(value, error, max(effective - 1.0, 1.0), effective)
     return Estimate(value=value, low=min(interval.low, value), high=max(interval.high, value))
 
 

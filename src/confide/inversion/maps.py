@@ -50,6 +50,7 @@ class UnpairedAlignment(InversionAttack[Unpaired, Maps]):
     finding: ClassVar[type[Finding]] = Maps
     headline: ClassVar[str] = "map_correlation"
     breaks_at: ClassVar[float] = 0.7
+    needs_positions: ClassVar[bool] = True
     about: ClassVar[str] = (
         "Recovers a map of the contrast of each hidden record, patch by patch, with records of "
         "other patients alone."

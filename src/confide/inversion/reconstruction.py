@@ -88,6 +88,7 @@ class Reconstruct(InversionAttack[Unpaired, Reconstruction]):
     finding: ClassVar[type[Finding]] = Reconstruction
     headline: ClassVar[str] = "correlation"
     breaks_at: ClassVar[float] = 0.5
+    needs_positions: ClassVar[bool] = True
     about: ClassVar[str] = (
         "Reconstructs the hidden records from their codes, with records of other patients alone."
     )

@@ -25,7 +25,14 @@ from confide.inversion.base import (
     Unpaired,
 )
 from confide.inversion.scores import Truth
-from confide.inversion.targets import Kind, Target, encoded, negative_control, positive_control
+from confide.inversion.targets import (
+    Kind,
+    Target,
+    encoded,
+    negative_control,
+    positive_control,
+    shallow_control,
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -234,7 +241,7 @@ def control(scene: Scene, kind: Kind, most_numbers: int) -> Scene:
     Parameters
     ----------
     scene : of the release
-    kind : "linear" or "noise"
+    kind : "linear", "shallow" or "noise"
     most_numbers : numbers in its codes, at most; the control is made of fewer records if there
         would be more
 
@@ -251,9 +258,12 @@ def control(scene: Scene, kind: Kind, most_numbers: int) -> Scene:
     if len(hidden.records) > most:
         rows = _of_whole_patients(hidden.patient, most, rng)
         hidden, plaintexts = _part(hidden, plaintexts, rows)
-    make = positive_control if kind == "linear" else negative_control
+    make = _CONTROLS[kind]
     target = make(scene.target.architecture, hidden.records, scene.seed, device=scene.device)
     return replace(scene, target=target, hidden=hidden, plaintexts=plaintexts)
+
+
+_CONTROLS = {"linear": positive_control, "shallow": shallow_control, "noise": negative_control}
 
 
 def _of_plaintexts(

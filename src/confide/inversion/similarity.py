@@ -128,8 +128,14 @@ def first_ranked(
 
 
 def assigned_columns(similarity: NDArray[np.floating]) -> NDArray[np.int64]:
-    """(n,) the columns of the one-to-one assignment with the largest sum."""
-    columns: NDArray[np.int64] = linear_sum_assignment(similarity, maximize=True)[1]
+    """(n,) the columns of the one-to-one assignment with the largest sum.
+
+    Of assignments that are equal one is drawn: SciPy takes the diagonal, where the truth stands.
+    """
+    order = np.random.default_rng(similarity.shape[1]).permutation(similarity.shape[1])
+    columns: NDArray[np.int64] = order[
+        linear_sum_assignment(similarity[:, order], maximize=True)[1]
+    ]
     return columns
 
 

@@ -97,6 +97,8 @@ class Submission:
             if image in images.values():
                 raise TableError(f"{second} names the image {image!r:.120} more than once.")
             images[name] = image
+        if (path / TARGETS).is_symlink():
+            raise ReleaseError(f"{path / TARGETS} is a link; put the folder itself in its place.")
         rows = [mean_row(path / TARGETS / name) for name in images]
         if len({len(row) for row in rows}) > 1:
             raise ReleaseError(f"{path / TARGETS} holds rows of different lengths.")
@@ -157,10 +159,10 @@ def _second(submission: Submission, predicted: Floats, folder: ChallengeFolder) 
     hits, reverse = np.zeros(n), np.zeros(n)
     hits[rows], _ = first_ranked(near[rows], np.arange(len(rows)))
     reverse[rows], _ = first_ranked(near.T, rows)
-    expected = len(rows) / n
     return {
-        "challenge2": _plain("challenge2", hits, expected),
-        "challenge2_reverse": _plain("challenge2_reverse", reverse, expected),
+        # Each true row chooses among those submitted, each submitted one among all true ones.
+        "challenge2": _plain("challenge2", hits, 1.0),
+        "challenge2_reverse": _plain("challenge2_reverse", reverse, len(rows) / n),
         "challenge2_coverage": _covered("challenge2_coverage", len(rows), n),
     }
 

@@ -12,10 +12,10 @@ from typing import Literal
 import numpy as np
 import torch
 
-from confide.encoders.settings import LinearSettings
+from confide.encoders.settings import LinearSettings, NeuraCryptSettings
 from confide.inversion.base import Architecture, ArrayCodes, Codes, Floats, Records
 
-Kind = Literal["release", "linear", "noise"]
+Kind = Literal["release", "linear", "shallow", "noise"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -25,8 +25,9 @@ class Target:
     Attributes
     ----------
     kind : "release", the codes in question; "linear", the positive control: codes of the same
-        records by one strided convolution, rows in order; "noise", the negative control: codes of
-        random noise, of the architecture in question
+        records by one strided convolution, rows in order; "shallow", the second positive control:
+        codes like those in question, rows shuffled if theirs are, without hidden layers; "noise",
+        the negative control: codes of random noise, of the architecture in question
     architecture : of the codes
     codes : in the order of the records they were made of (or stand for)
     """
@@ -53,6 +54,31 @@ def positive_control(
     weak = Architecture(settings=settings, shape=architecture.shape)
     encoder = weak.shadow(records, seed, device=device)
     return Target(kind="linear", architecture=weak, codes=ArrayCodes(encoder(records)))
+
+
+def shallow_control(
+    architecture: Architecture, records: Records, seed: int, *, device: torch.device | str = "cpu"
+) -> Target:
+    """Codes of `records` as those of the release, without hidden layers: the easiest of its kind.
+
+    Rows are shuffled, and carry their position, as in the release.  An attack that puts rows in
+    order shows by them that it can; on the linear encoder there is nothing to put in order.
+
+    Parameters
+    ----------
+    architecture : of the release
+    records : (n, *shape)
+    seed : of its key
+    """
+    settings = architecture.settings
+    if isinstance(settings, NeuraCryptSettings):
+        settings = settings.model_copy(update={"private_depth": 0})
+    easy = Architecture(settings=settings, shape=architecture.shape)
+    return Target(
+        kind="shallow",
+        architecture=easy,
+        codes=ArrayCodes(encoded(easy, records, seed, device=device)),
+    )
 
 
 def negative_control(

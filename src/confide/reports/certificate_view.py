@@ -21,6 +21,7 @@ _OURS = "confide"
 TARGETS = {
     "release": "The release",
     "linear": "Positive control: a linear encoder",
+    "shallow": "Second positive control: codes without hidden layers",
     "noise": "Negative control: codes of noise",
 }
 

@@ -43,5 +43,10 @@ def renderables(found: dict[str, Any], out: Path) -> list[RenderableType]:
         "a patient knows which codes are theirs."
     )
     kept = f"{out.name}.private says which code is whose: keep it and the key inside."
-    lines = [*notes, kept, found["statement"], "No attack was run on this release; see: confide attack run."]
+    lines = [
+        *notes,
+        kept,
+        found["statement"],
+        "No attack was run on this release; see: confide attack run.",
+    ]
     return [table, "", *(numbers.name(line) for line in lines)]

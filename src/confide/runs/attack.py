@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 import zlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -14,21 +16,23 @@ import numpy as np
 import pandas as pd
 
 from confide.config import Config
+from confide.errors import ArgumentError, FolderError
 from confide.inversion.base import Finding, InversionAttack, Matching, Substitute, Work
-from confide.inversion.scene import NotThereError, Scene, control
+from confide.inversion.scene import Scene, control
 from confide.inversion.scores import score
 from confide.inversion.settings import CONTROL_NUMBERS
 from confide.inversion.suite import KNOWN
 from confide.inversion.targets import Kind
+from confide.inversion.verdict import SINGLES_OUT
 from confide.reports.certificate import render_certificate
 from confide.runs.attacked import Attacked, attacked
 from confide.runs.certificate import certificate
 from confide.runs.folder import resumable
 from confide.runs.models import Progress, silent
 from confide.runs.pictures import pictures
-from confide.stores import read_json, write_bytes, write_json, write_table
+from confide.stores import plain, read_json, write_bytes, write_json, write_table
 
-KINDS: tuple[Kind, ...] = ("linear", "noise", "release")
+CONTROLS: tuple[Kind, ...] = ("linear", "noise")
 STEPS = 1000
 """Of the progress of one attack on one target."""
 
@@ -42,7 +46,7 @@ class Part:
     Attributes
     ----------
     attack : its name
-    target : "release", "linear" or "noise"
+    target : "release", or a control
     axis, x : of a variant, where it stands on which curve; "" and None otherwise
     made : the attack, with its settings
     """
@@ -97,7 +101,7 @@ def attack_release(
     if gate is None and config.attack.gate is not None:
         gate = config.attack.gate.reid
     with resumable(out, _asked(config, given), "attack on a release"):
-        parts = list(_parts(config))
+        parts = list(_parts(config, given))
         runner = _Runner(config, given, out, progress, total=len(parts))
         found = {part.stem: runner.run(part) for part in parts}
         content = certificate(config, given, parts, found, gate)
@@ -108,10 +112,13 @@ def attack_release(
     return content
 
 
-def _parts(config: Config) -> Iterator[Part]:
+def _parts(config: Config, given: Attacked) -> Iterator[Part]:
+    shuffled = given.subject.architecture.settings.shuffle
     for name in config.attack.names:
         attack = KNOWN[name].of(config.attack.budget)
-        for kind in KINDS:
+        # Where rows are shuffled, the linear encoder with rows in order is too easy by itself.
+        second = shuffled and attack.finding in SINGLES_OUT and not math.isinf(attack.breaks_at)
+        for kind in (*CONTROLS, *(("shallow",) if second else ()), "release"):
             yield Part(attack=name, target=kind, axis="", x=None, made=attack)
         curves = {} if config.attack.budget == "quick" else attack.curves()
         for axis, points in curves.items():
@@ -140,11 +147,11 @@ class _Runner:
             write_json(file, self._attacked(part))
         self._done += 1
         self._progress(self._done * STEPS, self._total * STEPS)
-        content: dict[str, Any] = read_json(file)
-        return content
+        return _read(file, part)
 
     def _attacked(self, part: Part) -> dict[str, Any]:
         content: dict[str, Any] = {
+            "part": part.stem,
             "settings": part.made.settings(),
             "seconds": 0.0,
             "scores": [],
@@ -152,22 +159,23 @@ class _Runner:
             "not_run": None,
         }
         kind = part.made.knowledge
+        started = time.monotonic()
         try:
             scene = self._scene(part.target)
             known = scene.known(kind)
-        except NotThereError as error:
+            truth = None if scene.hidden is None else scene.truth(kind)
+            finding = part.made(known, self._work(part))
+            content |= {
+                "seconds": round(time.monotonic() - started, 2),
+                "notes": list(finding.notes),
+                "n_codes": known.codes.n_records,
+            }
+            if truth is not None:
+                content["scores"] = [asdict(s) for s in score(finding, truth, seed=0)]
+                content["pictures"] = pictures(finding, truth)
+        except ArgumentError as error:
+            # There is nothing to know here, too little to attack, or nothing to score by.
             return {**content, "not_run": str(error)}
-        started = time.monotonic()
-        finding = part.made(known, self._work(part))
-        content |= {
-            "seconds": round(time.monotonic() - started, 2),
-            "notes": list(finding.notes),
-            "n_codes": known.codes.n_records,
-        }
-        if scene.hidden is not None:
-            truth = scene.truth(kind)
-            content["scores"] = [asdict(s) for s in score(finding, truth, seed=0)]
-            content["pictures"] = pictures(finding, truth)
         if part.target == "release" and part.x is None:
             self._keep(part, finding)
         return content
@@ -219,14 +227,40 @@ class _Runner:
             write_bytes(self._out / f"{part.attack}.means.npy", buffer.getvalue())
 
 
+_SCORE = ("value", "chance", "chance_low", "chance_high")
+
+
+def _read(file: Path, part: Part) -> dict[str, Any]:
+    """What is stored of a part.
+
+    Raises
+    ------
+    FolderError : it is damaged, or of another part
+    """
+    content = read_json(file)
+    try:
+        same = (content["part"], content["settings"]) == (part.stem, plain(part.made.settings()))
+        for one in content["scores"]:
+            for name in _SCORE:
+                float(one[name])
+        whole = same and {"seconds", "notes", "not_run"} <= content.keys()
+    except (KeyError, TypeError, ValueError, AttributeError):
+        whole = False
+    if not whole:
+        raise FolderError(f"{file} is damaged or of another run; delete it to attack again.")
+    found: dict[str, Any] = content
+    return found
+
+
 def _asked(config: Config, given: Attacked) -> dict[str, Any]:
     asked = config.attack.model_dump(mode="json", exclude={"gate", "plaintexts"})
     facts = given.subject.facts
     return {
+        "confide": version("confide"),
+        "truth": given.scene.hidden is not None,
         "attack": asked,
         "release": facts.get("manifest_digest", facts),
         "records": given.facts,
-        "truth": given.scene.hidden is not None,
         "fingerprint": _fingerprint(given),
     }
 

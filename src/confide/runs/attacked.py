@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,16 @@ from pydantic import TypeAdapter, ValidationError
 
 from confide.config import Config
 from confide.datasets import Opened
+from confide.encoders.progress import is_begun
 from confide.encoders.publish import read_private
 from confide.encoders.release import Release, sha256, verify
 from confide.encoders.settings import EncodeSettings
-from confide.errors import MismatchError, ReleaseError, TableError
+from confide.errors import MismatchError, MissingFileError, ReleaseError, TableError
 from confide.inversion.attribute import Attribute
-from confide.inversion.base import Architecture, Codes
+from confide.inversion.base import Architecture, Codes, Records
 from confide.inversion.challenge import ChallengeFolder, is_challenge
 from confide.inversion.scene import Hidden, Plaintexts, Scene, Some
-from confide.inversion.settings import RECORDS
+from confide.inversion.settings import NEEDS, RECORDS
 from confide.inversion.targets import Target
 
 PLAINTEXTS = 4
@@ -176,10 +178,13 @@ def attacked(config: Config, folder: Path, path: Path, truth: Path | None) -> At
     hidden = None
     if table is not None:
         of = table["row"].to_numpy()[rows]
+        records = opened.read(of)
         hidden = Hidden(
-            records=opened.read(of),
+            records=records,
             patient=patient[rows].astype(np.int64),
-            match=_match(config, table["record"].to_numpy()[rows], names),
+            match=_match(config, of, records, chosen, plaintexts.records)
+            if plaintexts is not None
+            else np.full(len(rows), -1, dtype=np.int64),
             attribute=attribute.values(opened)[of],
         )
     codes = subject.codes if len(rows) == n else Some(subject.codes, rows)
@@ -198,7 +203,7 @@ def attacked(config: Config, folder: Path, path: Path, truth: Path | None) -> At
         "attribute_is_published": attribute.name
         in (*subject.facts.get("labels", ()), *subject.facts.get("columns", ())),
     }
-    notes = [*opened.notes]
+    notes = [*opened.notes, *_told(config, hidden, plaintexts)]
     if len(rows) < n:
         notes.append(
             f"{len(rows):,} of {n:,} codes were attacked, drawn by chance (by patient where the "
@@ -213,6 +218,28 @@ def attacked(config: Config, folder: Path, path: Path, truth: Path | None) -> At
         facts=facts,
         notes=tuple(notes),
     )
+
+
+def _told(config: Config, hidden: Hidden | None, plaintexts: Plaintexts | None) -> list[str]:
+    """Where attacks that are described by images of others are given the hidden ones."""
+    if plaintexts is None:
+        return []
+    of_others = [name for name in config.attack.names if NEEDS[name] == "unpaired"]
+    if config.attack.knowledge != "unpaired":
+        return [
+            f"The attacker has the hidden records themselves: {', '.join(of_others)} would find "
+            "less with records of other patients alone."
+        ] * bool(of_others)
+    if hidden is None:
+        return []
+    ours, theirs = (
+        {_digest(record) for record in records} for records in (hidden.records, plaintexts.records)
+    )
+    same = len(ours & theirs)
+    return [
+        f"{same:,} hidden records are among the attacker's plaintexts, which should be of other "
+        "patients: what was found is more than such an attacker finds."
+    ] * bool(same)
 
 
 def _targets(subject: Subject, opened: Opened) -> dict[str, NDArray[Any]]:
@@ -237,6 +264,11 @@ def _attribute(config: Config, opened: Opened) -> str:
 
 
 def _truth(path: Path, subject: Subject, opened: Opened) -> pd.DataFrame:
+    if not is_begun(path):
+        raise MissingFileError(
+            f"{path} is no folder of a release's own; name the RELEASE.private that was made with "
+            "the release."
+        )
     beside = read_private(path, subject.facts["release_id"])
     if beside.asked.get("fingerprint of the data") != opened.fingerprint():
         raise MismatchError(
@@ -295,15 +327,39 @@ def _plaintext_names(subject: Subject, theirs: Opened, rows: NDArray[np.intp]) -
     return np.array([str(name) for name in record[rows]], dtype=object)
 
 
-def _match(config: Config, records: NDArray[Any], names: NDArray[Any]) -> NDArray[np.int64]:
-    """Number of each record's plaintext, -1 where the attacker does not have it."""
+def _match(
+    config: Config,
+    of: NDArray[np.intp],
+    records: Records,
+    chosen: NDArray[np.intp],
+    theirs: Records,
+) -> NDArray[np.int64]:
+    """Number of each record's plaintext, -1 where the attacker does not have it.
+
+    Parameters
+    ----------
+    of : (n_codes,) rows of the records in `data`
+    records : (n_codes, *shape)
+    chosen : (n_plaintexts,) rows of the plaintexts in their table
+    theirs : (n_plaintexts, *shape)
+    """
     if config.attack.knowledge in ("codes", "unpaired"):
-        return np.full(len(records), -1, dtype=np.int64)
-    place = {name: i for i, name in enumerate(names)}
-    match = np.array([place.get(str(record), -1) for record in records], dtype=np.int64)
+        return np.full(len(of), -1, dtype=np.int64)
+    if config.attack.plaintexts is None:
+        place = {int(row): i for i, row in enumerate(chosen)}
+        return np.array([place[int(row)] for row in of], dtype=np.int64)
+    # Another table may name and number them otherwise: what is in them tells.
+    free: dict[bytes, list[int]] = {}
+    for i, one in enumerate(theirs):
+        free.setdefault(_digest(one), []).append(i)
+    match = np.array([(free.get(_digest(one)) or [-1]).pop(0) for one in records], dtype=np.int64)
     if (match < 0).all():
         raise TableError(
-            f"None of the {len(names):,} records of `attack.plaintexts` has the id of a record of "
-            "the release; name the same `record` column in both, or use knowledge: unpaired."
+            f"None of the {len(theirs):,} records of `attack.plaintexts` is a record of the "
+            "release, value by value; read them alike, or use knowledge: unpaired."
         )
     return match
+
+
+def _digest(record: NDArray[Any]) -> bytes:
+    return hashlib.sha256(np.ascontiguousarray(record).tobytes()).digest()

@@ -11,10 +11,12 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from confide.config import Config
+from confide.encoders.settings import EncodeSettings
 from confide.inversion.suite import KNOWN
-from confide.inversion.verdict import SINGLES_OUT, gate, outcome, reidentification
+from confide.inversion.verdict import NOTHING, SINGLES_OUT, gate, outcome, reidentification
 from confide.runs.attacked import Attacked
 from confide.stores import plain
+from confide.training.device import device_of
 
 if TYPE_CHECKING:
     from confide.runs.attack import Part
@@ -46,7 +48,12 @@ def certificate(
     """
     block = config.attack
     attacks = {
-        name: _attack(name, [part for part in parts if part.attack == name], found)
+        name: _attack(
+            name,
+            [part for part in parts if part.attack == name],
+            found,
+            given.subject.architecture.settings,
+        )
         for name in block.names
     }
     total = reidentification(attacks)
@@ -61,7 +68,7 @@ def certificate(
         "budget": block.budget,
         "minutes": block.minutes,
         "seed": block.seed,
-        "device": config.performance.device,
+        "device": device_of(config.performance).type,
         "attacks": attacks,
         "reidentification": total,
         "gate": None if most is None else gate(total, attacks, most),
@@ -81,14 +88,21 @@ def digest(content: Mapping[str, Any]) -> str:
 
 
 def _attack(
-    name: str, parts: Sequence[Part], found: Mapping[str, Mapping[str, Any]]
+    name: str,
+    parts: Sequence[Part],
+    found: Mapping[str, Mapping[str, Any]],
+    settings: EncodeSettings,
 ) -> dict[str, Any]:
     attack = KNOWN[name]
+    positions = not settings.shuffle or getattr(settings, "position", False)
+    limited = attack.needs_positions and not positions
     by_target: dict[str, Mapping[str, Any]] = {
         part.target: found[part.stem] for part in parts if part.x is None
     }
     scores = {target: _by_name(one["scores"]) for target, one in by_target.items()}
     release = by_target["release"]
+    control = math.isinf(attack.breaks_at)
+    singles = () if control else SINGLES_OUT.get(attack.finding, ())
     if release["not_run"]:
         state, why = "not run", release["not_run"]
     else:
@@ -98,7 +112,11 @@ def _attack(
             scores["release"],
             scores["linear"],
             scores["noise"],
+            scores.get("shallow"),
+            singles,
         )
+    if limited and state == NOTHING:
+        state, why = "not established", "The rows carry no position, on which this attack rests."
     curves: dict[str, list[dict[str, Any]]] = {}
     for part in parts:
         if part.x is not None:
@@ -117,8 +135,9 @@ def _attack(
         "knowledge": attack.knowledge.__name__,
         "settings": release["settings"],
         "headline": attack.headline,
-        "singles_out": SINGLES_OUT.get(attack.finding),
-        "breaks_at": None if math.isinf(attack.breaks_at) else attack.breaks_at,
+        "singles_out": list(singles),
+        "breaks_at": None if control else attack.breaks_at,
+        "limited": limited,
         "outcome": state,
         "why": why,
         **scores,
