@@ -65,7 +65,9 @@ def test_every_attack_has_its_controls(place):
         second = {"shallow"} if one["singles_out"] else set()
         assert one["seconds"].keys() == {"release", "linear", "noise"} | second
         if second:
-            assert one["shallow"][one["headline"]]["value"] >= one["breaks_at"]
+            shallow = one["shallow"][one["headline"]]
+            assert shallow["value"] > shallow["chance_high"]
+    assert found["attacks"]["alignment"]["shallow"]["reid"]["value"] >= 0.9
 
 
 def test_the_certificate_names_the_release(place):

@@ -157,7 +157,8 @@ class Scene:
     def _hidden(self) -> Hidden:
         if self.hidden is None:
             raise NotThereError(
-                "The truth is not at hand, and the attacker would know a part of it."
+                "The truth is not at hand (--truth): of it the attacker would know a part, or "
+                "releases would be simulated."
             )
         return self.hidden
 

@@ -242,7 +242,8 @@ def _read(file: Path, part: Part) -> dict[str, Any]:
         same = (content["part"], content["settings"]) == (part.stem, plain(part.made.settings()))
         for one in content["scores"]:
             for name in _SCORE:
-                float(one[name])
+                # Some scores have no chance level.
+                float(one[name] if name == "value" else one[name] or 0.0)
         whole = same and {"seconds", "notes", "not_run"} <= content.keys()
     except (KeyError, TypeError, ValueError, AttributeError):
         whole = False
