@@ -67,7 +67,8 @@ class Attack:
     knows, more : what its attacker knows, in short and as the end of a sentence (or "")
     state : outcome as in the certificate; `why` as there
     title : of the score by which it is judged; `unit` of it
-    release, weak, noise : that score on the release and on the controls
+    release, weak, second, noise : that score on the release and on the controls; the second
+        positive control is not made for all
     breaks_at : from where the positive control counts as broken
     """
 
@@ -83,6 +84,7 @@ class Attack:
     unit: Unit
     release: Figure
     weak: Figure
+    second: Figure
     noise: Figure
     breaks_at: str
     settings: tuple[tuple[str, str], ...]
@@ -125,11 +127,17 @@ def _attack(name: str, found: Mapping[str, Any], share: Any) -> Attack:
         unit=score.unit,
         release=release,
         weak=_figure(scored["linear"], score.unit),
+        second=_figure(scored["shallow"], score.unit),
         noise=_figure(scored["noise"], score.unit),
         breaks_at=written(found.get("breaks_at"), score.unit),
         settings=tuple(method_rows(part(found, "settings"))),
         lines=_lines(found),
-        efforts=tuple(_effort(target, found, headline) for target in TARGETS),
+        efforts=tuple(
+            _effort(target, found, headline)
+            for target in TARGETS
+            # Only some attacks have a second positive control.
+            if target != "shallow" or target in part(found, "seconds")
+        ),
         track=figures.track(
             scored["release"],
             scored["linear"],
