@@ -78,6 +78,25 @@ def test_intervals_hold_the_truth_everywhere(n_patients, sizes, correlation, sha
     assert coverage(n_patients, sizes, correlation, share, rounds=2000) >= 0.94
 
 
+def one_with_many(rng, n):
+    """As in a real collection: most patients have one image, one has 66."""
+    return np.r_[np.ones(n // 2, dtype=int), rng.geometric(0.3, n - n // 2 - 4), 26, 41, 47, 66]
+
+
+@pytest.mark.parametrize(("correlation", "share"), [(0.9, 0.1), (0.9, 0.06), (0.5, 0.08)])
+def test_the_upper_end_holds_where_a_patient_has_many(correlation, share):
+    """It decides whether a release may go."""
+    rng = np.random.default_rng(3)
+    above, rounds = 0, 600
+    for _ in range(rounds):
+        patient = np.repeat(np.arange(219), one_with_many(rng, 219))
+        strength = 1 / correlation - 1
+        own = rng.beta(share * strength, (1 - share) * strength, 219)
+        found = estimates.share((rng.random(len(patient)) < own[patient]).astype(float), patient)
+        above += found.high < share
+    assert above / rounds <= 0.05
+
+
 def test_interval_of_a_mean_holds_the_truth():
     rng = np.random.default_rng(1)
     held = 0

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from confide.inversion import base
-from confide.inversion.mmd import MMD, WIDTHS, FromNoise, mmd2
+from confide.inversion import base, similarity
+from confide.inversion.mmd import MMD, FromNoise, mmd2
 from confide.inversion.scores import score
 from inversion.contract import InversionContract
 
@@ -26,7 +26,7 @@ def slow(real, made):
     def k(a, b):
         return sum(
             math.exp(-sum((x - y) ** 2 for x, y in zip(a, b, strict=True)) / (2 * w))
-            for w in WIDTHS
+            for w in similarity.MMD_WIDTHS
         )
 
     def mean(left, right):
@@ -51,7 +51,7 @@ def test_mmd_of_equal_samples_is_zero_wherever_they_lie():
 def test_mmd_of_two_points_far_apart():
     """No kernel but those wider than the distance sees both: 2 * (19 - those)."""
     real, made = torch.zeros(1, 2), torch.full((1, 2), 1e3)
-    left = sum(math.exp(-2e6 / (2 * w)) for w in WIDTHS)
+    left = sum(math.exp(-2e6 / (2 * w)) for w in similarity.MMD_WIDTHS)
     assert float(mmd2(real, made)) == pytest.approx(2 * (19 - left), rel=1e-6)
 
 
@@ -117,3 +117,10 @@ class TestFromNoise(InversionContract):
         )
         a, b = (self.attack(k, base.Work()).means(w.hidden[:3]) for k in (known, turned))
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_the_score_and_the_loss_are_one_statistic():
+    rng = np.random.default_rng(8)
+    a, b = rng.normal(size=(30, 4)), rng.normal(0.3, 1.0, size=(25, 4))
+    ours = mmd2(torch.from_numpy(a), torch.from_numpy(b)).item()
+    assert similarity.mmd2(a, b) == pytest.approx(ours, rel=1e-6)

@@ -9,7 +9,7 @@ import pytest
 from confide.audits.clustered import clopper_pearson
 from confide.errors import ArgumentError
 from confide.inversion import base
-from confide.inversion.scores import Score, Truth, band, score
+from confide.inversion.scores import Truth, score
 
 
 def truth(n=60, *, per_patient=3, seed=0, **more):
@@ -293,22 +293,6 @@ class TestReconstruction:
         other = np.roll(of.records, 1, axis=0).astype(np.float32)
         found = scored(base.Reconstruction(records=other), of)
         assert not any(s.beyond_chance for s in found.values())
-
-
-def test_bands_go_by_the_upper_end():
-    def reid(value, high):
-        return Score(
-            name="reid", value=value, low=0.0, high=high, chance=0.01, chance_low=0.0,
-            chance_high=0.05, n=60, n_patients=20,
-        )  # fmt: skip
-
-    assert band(reid(0.0, 0.04)) == "good"
-    assert band(reid(0.0, 0.05)) == "moderate"
-    assert band(reid(0.1, 0.19)) == "moderate"
-    assert band(reid(0.0, 0.3)) == "bad"
-    assert band(reid(1.0, 1.0)) == "bad"
-    with pytest.raises(ArgumentError, match="no interval"):
-        band(reid(0.0, None))
 
 
 def test_truths_that_do_not_fit():

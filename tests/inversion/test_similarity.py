@@ -157,3 +157,12 @@ def test_nothing_to_link():
 def test_one_linked_patient_tells_no_interval():
     found = similarity.Links.of(normal(4, 4), np.array([0, 0, 1, 2]), None).area()
     assert (found.low, found.high) == (None, None)
+
+
+def test_where_all_are_alike_the_diagonal_is_not_favoured():
+    hits = [
+        (similarity.assigned_columns(np.zeros((n, n))) == np.arange(n)).sum() for n in range(20, 60)
+    ]
+    assert np.mean(hits) < 3  # 1 by chance, n if ties went to the diagonal
+    order = np.random.default_rng(0).permutation(30)
+    np.testing.assert_array_equal(similarity.assigned_columns(np.eye(30)[order]), order)

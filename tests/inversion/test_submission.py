@@ -171,3 +171,21 @@ def test_values_that_do_not_fit():
         Submission(predictions={}, target_images=("a", "b"), target_means=means * np.nan)
     with pytest.raises(ArgumentError, match="once"):
         Submission(predictions={}, target_images=("a", "a"), target_means=means)
+
+
+@pytest.mark.parametrize("k", [2, 3, 10])
+def test_chance_of_some_predictions_is_that_of_guessing(k):
+    """Guesses leave its range less than once in a thousand runs, in both directions."""
+    from confide.inversion.estimates import random_hits
+    from confide.inversion.similarity import first_ranked, nearness
+
+    rng, n, rounds = np.random.default_rng(4), 60, 400
+    out = np.zeros((rounds, 2))
+    for i in range(rounds):
+        true, rows = rng.normal(size=(n, 3)), rng.permutation(n)[:k]
+        near = nearness(true, rng.normal(size=(k, 3)))
+        out[i, 0] = first_ranked(near[rows], np.arange(k))[0].sum()
+        out[i, 1] = first_ranked(near.T, rows)[0].sum()
+    for hits, expected in zip(out.T, (1.0, k / n), strict=True):
+        assert hits.mean() == pytest.approx(expected, abs=5 * max(hits.std(), 0.05) / rounds**0.5)
+        assert (hits / n > random_hits(expected, n).high).mean() <= 0.01

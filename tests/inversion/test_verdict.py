@@ -72,6 +72,8 @@ def test_noise_below_what_chance_allows_is_no_control_either():
         (scored(0.15, 0.1, 0.19), "moderate"),
         (scored(0.15, 0.1, 0.25), "not established"),
         (scored(0.01, 0.0, 0.04), "good"),
+        (scored(0.01, 0.0, 0.05), "moderate"),
+        (scored(0.15, 0.1, 0.20), "not established"),
         (scored(0.01, 0.0, 0.06), "moderate"),
         (scored(0.01, 0.0, 0.21), "not established"),
     ],

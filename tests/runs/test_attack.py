@@ -62,9 +62,10 @@ def test_every_attack_has_its_controls(place):
         if one["breaks_at"] is not None:
             assert linear["value"] >= KNOWN[name].breaks_at == one["breaks_at"]
         assert noise["chance_low"] <= noise["value"] <= noise["chance_high"]
-        second = {"shallow"} if one["singles_out"] else set()
-        assert one["seconds"].keys() == {"release", "linear", "noise"} | second
-        if second:
+        others = one["seconds"].keys() - {"release", "linear", "noise"}
+        assert others <= {"shallow", "raw"}
+        assert ("shallow" in others) == bool(one["singles_out"])
+        if one["singles_out"]:
             shallow = one["shallow"][one["headline"]]
             assert shallow["value"] > shallow["chance_high"]
     assert found["attacks"]["alignment"]["shallow"]["reid"]["value"] >= 0.9
@@ -258,6 +259,54 @@ def test_damage_is_named(place, tmp_path):
     shutil.copytree(folder / "a", tmp_path / "a")
     with pytest.raises(FolderError, match="holds no attack on a release"):
         attack(tmp_path, "y", attacks=["linkage"])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: [],
+        lambda content: {},
+        lambda content: None,
+        lambda content: content | {"part": "alignment.noise"},
+        lambda content: content | {"settings": {}},
+        lambda content: content | {"scores": [{"name": "reid", "value": None}]},
+    ],
+)
+def test_parts_are_not_believed(place, tmp_path, damage):
+    folder, _ = place
+    for name in ("a", "a.private"):
+        shutil.copytree(folder / name, tmp_path / name)
+    attack(tmp_path, "out", attacks=["alignment"])
+    part = tmp_path / "out" / "parts" / "alignment.release.json"
+    part.write_text(json.dumps(damage(read_json(part))))
+    with pytest.raises(FolderError, match="is damaged or of another run; delete it"):
+        attack(tmp_path, "out", attacks=["alignment"])
+    part.unlink()
+    assert attack(tmp_path, "out", attacks=["alignment"])["reidentification"]["verdict"] == "bad"
+
+
+def test_probes_stand_beside_the_records_themselves(place):
+    _, found = place
+    for name, one in found["attacks"].items():
+        codes_only = name in ("linkage", "attribute-probe")
+        assert ("raw" in one) == codes_only
+        if codes_only:
+            assert one["raw"]["auc"]["value"] > one["raw"]["auc"]["chance_high"]
+
+
+def test_a_manifest_that_lies_about_its_encoder(place, tmp_path, monkeypatch):
+    folder, _ = place
+    shutil.copytree(folder / "a", tmp_path / "a")
+    from confide.runs import attacked
+
+    honest = attacked.TypeAdapter.validate_python
+    monkeypatch.setattr(
+        attacked.TypeAdapter,
+        "validate_python",
+        lambda self, values: honest(self, values | {"width": 65536}),
+    )
+    with pytest.raises(ReleaseError, match=r"holds codes \(16, 256\), its encoder would make"):
+        attack(tmp_path, "x", truth=False)
 
 
 def test_some_of_many_codes(place, monkeypatch):

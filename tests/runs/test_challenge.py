@@ -1,5 +1,6 @@
 """The NeuraCrypt challenge from end to end: exported, solved, submitted, scored."""
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from confide.encoders.key import unlock
 from confide.errors import FolderError, KeyFileError, MissingFileError, ReleaseError
 from confide.runs.attack import attack_release
 from confide.runs.challenge import export_challenge, score, submit
+from confide.runs.encode import encode
 from confide.stores import read_json, read_table
 
 sys.path.append(str(Path(__file__).parents[1]))  # tests are imported from files
@@ -130,6 +132,65 @@ def test_what_cannot_be_submitted(solved, tmp_path):
     submit(tmp_path / "found", folder / "challenge", tmp_path / "s", "alignment")
     with pytest.raises(FolderError, match="is not empty"):
         export_challenge(*load(config), new_key(tmp_path, "n"), tmp_path / "s", unlock=unlock)
+
+
+def test_hostile_findings_are_refused(solved, tmp_path):
+    folder, _, _ = solved
+    found = tmp_path / "found"
+    found.mkdir()
+    (found / "mmd.means.json").write_text("[]")
+    (found / "mmd.means.npy").write_bytes(b"\x93NUMPY\x01\x00\xff\xff{")
+    with pytest.raises(ReleaseError, match=r"is no \.npy file of numbers"):
+        submit(found, folder / "challenge", tmp_path / "s")
+    np.save(found / "mmd.means.npy", np.zeros((2, 3), dtype=np.float32))
+    with pytest.raises(FolderError, match="is not about the images of challenge 2"):
+        submit(found, folder / "challenge", tmp_path / "s")
+    for path in found.iterdir():
+        path.unlink()
+    for table in (
+        {"code": [0]},
+        {"code": [0.5], "record": ["a"]},
+        {"code": ["x"], "record": ["a"]},
+    ):
+        pd.DataFrame(table).to_parquet(found / "alignment.parquet")
+        with pytest.raises(FolderError, match="is no matching of an attack run"):
+            submit(found, folder / "challenge", tmp_path / "s")
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_linked_folder_is_not_followed(solved, tmp_path):
+    folder, _, _ = solved
+    shutil.copytree(folder / "submission", tmp_path / "s")
+    link = tmp_path / "s" / "challenge_2_target_dataset"
+    link.symlink_to(folder / "challenge.private" / "challenge_2_target_dataset")
+    listed = {"challenge_2_target_dataset/0.npy": "0"}
+    (tmp_path / "s" / "out_of_domain_npy_path_to_orig_path_dict.json").write_text(
+        json.dumps(listed)
+    )
+    with pytest.raises(ReleaseError, match="is a link; put the folder itself"):
+        score(tmp_path / "s", folder / "challenge")
+
+
+def test_plaintexts_of_another_table_are_paired_by_their_values(tmp_path):
+    """They may be numbered otherwise."""
+    rng = np.random.default_rng(1)
+    (tmp_path / "x").mkdir()
+    names = [f"{i}.png" for i in range(40)]
+    for name in names:
+        Image.fromarray(rng.integers(0, 256, (32, 32), dtype=np.uint8)).save(tmp_path / "x" / name)
+    frame = pd.DataFrame({"image": names, "pid": range(40), "view": ["AP", "PA"] * 20})
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    frame[::-1].to_csv(tmp_path / "turned.csv", index=False)
+    data = {"name": "images", "path": "t.csv", "images": "x", "patient": "pid", "label": "view"}
+    data |= {"size": [32, 32], "test": {"fraction": 0.2}}
+    encode_ = {"name": "linear", "patch": 8, "width": 64}
+    block = {"attacks": ["alignment"], "plaintexts": data | {"path": "turned.csv"}}
+    config = write(tmp_path, "c", data=data, encode=encode_, attack=block)
+    encode(*load(config), new_key(tmp_path, "k"), tmp_path / "r", unlock=unlock)
+    found = attack_release(
+        *load(config), tmp_path / "r", tmp_path / "out", truth=tmp_path / "r.private"
+    )
+    assert found["attacks"]["alignment"]["release"]["reid"]["value"] > 0.6
 
 
 def test_another_architecture_is_refused(solved, tmp_path):

@@ -18,6 +18,7 @@ from confide.inversion.base import (
     require_plaintexts,
 )
 from confide.inversion.settings import Budget
+from confide.inversion.similarity import MMD_WIDTHS
 from confide.inversion.substitute import (
     TrainableEncoder,
     descend,
@@ -30,9 +31,6 @@ from confide.inversion.substitute import (
 )
 from confide.training.inputs import Inputs, Rows
 
-WIDTHS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1, 5, 10, 15, 20, 25, 30, 35, 100, 1e3, 1e4, 1e5, 1e6)
-"""Of the kernels, as the authors' code has them."""
-
 
 def kernel(a: Tensor, b: Tensor) -> Tensor:
     """(n, d), (m, d) -> (n, m): the sum over 19 widths s of exp(-|a - b|^2 / (2 s)).
@@ -42,7 +40,7 @@ def kernel(a: Tensor, b: Tensor) -> Tensor:
     # In float64, so that what is left of two large squares is right for the narrow kernels.
     a, b = a.double(), b.double()
     squares = (a**2).sum(dim=1)[:, None] + (b**2).sum(dim=1) - 2 * a @ b.T
-    rates = -0.5 / squares.new_tensor(WIDTHS)
+    rates = -0.5 / squares.new_tensor(MMD_WIDTHS)
     return torch.exp(squares.clamp_min(0)[..., None] * rates).sum(dim=-1)
 
 

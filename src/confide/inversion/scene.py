@@ -28,6 +28,7 @@ from confide.inversion.scores import Truth
 from confide.inversion.targets import (
     Kind,
     Target,
+    ceiling,
     encoded,
     negative_control,
     positive_control,
@@ -242,7 +243,7 @@ def control(scene: Scene, kind: Kind, most_numbers: int) -> Scene:
     Parameters
     ----------
     scene : of the release
-    kind : "linear", "shallow" or "noise"
+    kind : any but "release"
     most_numbers : numbers in its codes, at most; the control is made of fewer records if there
         would be more
 
@@ -264,7 +265,12 @@ def control(scene: Scene, kind: Kind, most_numbers: int) -> Scene:
     return replace(scene, target=target, hidden=hidden, plaintexts=plaintexts)
 
 
-_CONTROLS = {"linear": positive_control, "shallow": shallow_control, "noise": negative_control}
+_CONTROLS = {
+    "linear": positive_control,
+    "shallow": shallow_control,
+    "noise": negative_control,
+    "raw": ceiling,
+}
 
 
 def _of_plaintexts(

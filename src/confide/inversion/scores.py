@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +46,6 @@ from confide.inversion.similarity import (
     ranks,
     spread,
 )
-from confide.inversion.verdict import GOOD, MODERATE
 
 LOWER_IS_BETTER = frozenset({"mean_rank", "mse_ratio", "mmd"})
 """Scores that an attacker wants to be small."""
@@ -159,25 +157,6 @@ def score(finding: Finding, truth: Truth, seed: int = 0) -> list[Score]:
     if isinstance(finding, Reconstruction):
         return _reconstruction(finding, truth)
     raise ArgumentError(f"There are no scores for a {type(finding).__name__}.")
-
-
-def band(score: Score) -> Literal["good", "moderate", "bad"]:
-    """What the authors of NeuraCrypt called a share of re-identified images.
-
-    They called less than 5 % good, 5 to 20 % moderate and more than 20 % bad (README of their
-    challenge, 2021).  Here the upper end of the interval has to be below the bound, so that few
-    patients, of whom little can be said, never look good.  "good" is their word for one attack:
-    other attacks may do better.
-
-    Raises
-    ------
-    ArgumentError : the score has no interval
-    """
-    if score.high is None or not np.isfinite(score.high):
-        raise ArgumentError(f"The score {score.name!r} has no interval, so that no band is known.")
-    if score.high < GOOD:
-        return "good"
-    return "moderate" if score.high < MODERATE else "bad"
 
 
 def _made(name: str, found: Estimate, chance: Chance | None, patient: NDArray[np.integer]) -> Score:

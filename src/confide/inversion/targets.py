@@ -14,8 +14,9 @@ import torch
 
 from confide.encoders.settings import LinearSettings, NeuraCryptSettings
 from confide.inversion.base import Architecture, ArrayCodes, Codes, Floats, Records
+from confide.inversion.ceiling import raw_architecture, raw_codes
 
-Kind = Literal["release", "linear", "shallow", "noise"]
+Kind = Literal["release", "linear", "shallow", "noise", "raw"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -27,7 +28,8 @@ class Target:
     kind : "release", the codes in question; "linear", the positive control: codes of the same
         records by one strided convolution, rows in order; "shallow", the second positive control:
         codes like those in question, rows shuffled if theirs are, without hidden layers; "noise",
-        the negative control: codes of random noise, of the architecture in question
+        the negative control: codes of random noise, of the architecture in question; "raw", the
+        ceiling: the records themselves in the place of codes
     architecture : of the codes
     codes : in the order of the records they were made of (or stand for)
     """
@@ -78,6 +80,17 @@ def shallow_control(
         kind="shallow",
         architecture=easy,
         codes=ArrayCodes(encoded(easy, records, seed, device=device)),
+    )
+
+
+def ceiling(
+    architecture: Architecture, records: Records, seed: int, *, device: torch.device | str = "cpu"
+) -> Target:
+    """The records themselves, patch by patch: what is found without any encoding."""
+    return Target(
+        kind="raw",
+        architecture=raw_architecture(architecture),
+        codes=raw_codes(records, architecture),
     )
 
 

@@ -146,13 +146,13 @@ def reidentification(attacks: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]
     top = max(
         _top_of(one["release"][n]) for one in of_interest.values() for n in one["singles_out"]
     )
-    if top > MODERATE:
+    if top >= MODERATE:
         return {
             "verdict": "not established",
             **found,
             "text": f"{singled}; with so few patients it may be more than 20% (up to {top:.1%}).",
         }
-    band = "good" if top <= GOOD else "moderate"
+    band = "good" if top < GOOD else "moderate"
     return {
         "verdict": band,
         **found,

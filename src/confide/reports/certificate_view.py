@@ -23,6 +23,7 @@ TARGETS = {
     "linear": "Positive control: a linear encoder",
     "shallow": "Second positive control: codes without hidden layers",
     "noise": "Negative control: codes of noise",
+    "raw": "Ceiling: the records themselves, without any encoding",
 }
 
 
@@ -67,8 +68,8 @@ class Attack:
     knows, more : what its attacker knows, in short and as the end of a sentence (or "")
     state : outcome as in the certificate; `why` as there
     title : of the score by which it is judged; `unit` of it
-    release, weak, second, noise : that score on the release and on the controls; the second
-        positive control is not made for all
+    release, weak, second, noise, raw : that score on the release, on the controls and on the
+        records themselves; the second positive control and the last are not made for all
     breaks_at : from where the positive control counts as broken
     """
 
@@ -85,6 +86,7 @@ class Attack:
     release: Figure
     weak: Figure
     second: Figure
+    raw: Figure
     noise: Figure
     breaks_at: str
     settings: tuple[tuple[str, str], ...]
@@ -128,6 +130,7 @@ def _attack(name: str, found: Mapping[str, Any], share: Any) -> Attack:
         release=release,
         weak=_figure(scored["linear"], score.unit),
         second=_figure(scored["shallow"], score.unit),
+        raw=_figure(scored["raw"], score.unit),
         noise=_figure(scored["noise"], score.unit),
         breaks_at=written(found.get("breaks_at"), score.unit),
         settings=tuple(method_rows(part(found, "settings"))),
@@ -135,8 +138,8 @@ def _attack(name: str, found: Mapping[str, Any], share: Any) -> Attack:
         efforts=tuple(
             _effort(target, found, headline)
             for target in TARGETS
-            # Only some attacks have a second positive control.
-            if target != "shallow" or target in part(found, "seconds")
+            # Only some attacks have a second positive control, or a ceiling.
+            if target not in ("shallow", "raw") or target in part(found, "seconds")
         ),
         track=figures.track(
             scored["release"],

@@ -17,7 +17,15 @@ import pandas as pd
 
 from confide.config import Config
 from confide.errors import ArgumentError, FolderError
-from confide.inversion.base import Finding, InversionAttack, Matching, Substitute, Work
+from confide.inversion.base import (
+    CodesOnly,
+    Finding,
+    InversionAttack,
+    KnownAttributes,
+    Matching,
+    Substitute,
+    Work,
+)
 from confide.inversion.scene import Scene, control
 from confide.inversion.scores import score
 from confide.inversion.settings import CONTROL_NUMBERS
@@ -118,7 +126,10 @@ def _parts(config: Config, given: Attacked) -> Iterator[Part]:
         attack = KNOWN[name].of(config.attack.budget)
         # Where rows are shuffled, the linear encoder with rows in order is too easy by itself.
         second = shuffled and attack.finding in SINGLES_OUT and not math.isinf(attack.breaks_at)
-        for kind in (*CONTROLS, *(("shallow",) if second else ()), "release"):
+        # What is found in codes alone means more beside what is found without any encoding.
+        raw = attack.knowledge in (CodesOnly, KnownAttributes)
+        more: tuple[Kind, ...] = (*(("shallow",) if second else ()), *(("raw",) if raw else ()))
+        for kind in (*CONTROLS, *more, "release"):
             yield Part(attack=name, target=kind, axis="", x=None, made=attack)
         curves = {} if config.attack.budget == "quick" else attack.curves()
         for axis, points in curves.items():

@@ -117,7 +117,13 @@ def subject_of(path: Path, config: Config, folder: Path) -> Subject:
         "columns": list(manifest.columns),
         "pseudonyms": manifest.pseudonyms,
     }
-    return Subject(codes=release, architecture=_architecture(path, manifest.encoder), facts=facts)
+    architecture = _architecture(path, manifest.encoder)
+    if release.shape != (architecture.n_patches, architecture.settings.width):
+        raise ReleaseError(
+            f"{path} holds codes {release.shape}, its encoder would make "
+            f"{(architecture.n_patches, architecture.settings.width)}; it was not made by confide."
+        )
+    return Subject(codes=release, architecture=architecture, facts=facts)
 
 
 def _architecture(path: Path, encoder: dict[str, Any]) -> Architecture:

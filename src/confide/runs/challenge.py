@@ -8,8 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from confide.config import Config
 from confide.datasets import Images, Opened
 from confide.encoders.key import Key
@@ -18,7 +16,7 @@ from confide.encoders.state import KeyState
 from confide.errors import FolderError, MissingFileError
 from confide.inversion import challenge
 from confide.inversion.challenge import ChallengeFolder
-from confide.inversion.challenge_files import Names, fresh_folder
+from confide.inversion.challenge_files import Names, fresh_folder, read_array
 from confide.inversion.submission import Submission, score_submission
 from confide.runs.encode import KeyedEncoder, open_with_key
 from confide.runs.models import Progress, silent
@@ -123,7 +121,10 @@ def submit(result: Path, encoded: Path, out: Path, attack: str | None = None) ->
 
 
 def _predictions(file: Path, folder: ChallengeFolder) -> dict[str, str]:
-    table = read_table(file).dropna(subset=["record"])
+    table = read_table(file)
+    if not {"code", "record"} <= set(table.columns) or table["code"].dtype.kind not in "iu":
+        raise FolderError(f"{file} is no matching of an attack run; run the attack again.")
+    table = table.dropna(subset=["record"])
     names, files = Names(folder.images), folder.files
     found = {}
     for code, record in zip(table["code"], table["record"], strict=True):
@@ -135,9 +136,10 @@ def _predictions(file: Path, folder: ChallengeFolder) -> dict[str, str]:
 
 
 def _targets(file: Path, folder: ChallengeFolder) -> dict[str, Any]:
-    means = np.load(file, allow_pickle=False)
+    means = read_array(file, n_axes=(2,))
     images = read_json(file.with_suffix(".json"))
-    if not isinstance(images, list) or set(images) != set(folder.target_images):
+    known = isinstance(images, list) and sorted(map(str, images)) == sorted(folder.target_images)
+    if not known or means.shape != (len(images), folder.shape[1]):
         raise FolderError(f"{file} is not about the images of challenge 2 of {folder.path}.")
     return {"target_images": tuple(images), "target_means": means}
 
