@@ -55,3 +55,21 @@ def test_unknown_patients_are_left_out():
     held, cohort = balanced(10, 40, seed=3), cohort_of(np.arange(40))
     whole = max_survival(signal, held, cohort, GRID[:1], n_permutations=500)
     assert 0.4 < whole[0] < 0.65
+
+
+def test_blocks_keep_their_numbers():
+    """Redrawn within blocks, against a slow redraw; the blocks differ in their signals."""
+    signal, _, cohort = study(3, n_patients=12, n_models=12)
+    held = np.concatenate([balanced(6, 12, seed=s) for s in (0, 1)])
+    block = np.repeat([0, 1], 6)
+    signal = signal + 2.0 * block[:, None]
+    found = max_survival(signal, held, cohort, GRID, n_permutations=4000, block=block)
+    rng = np.random.default_rng(1)
+    slow = np.zeros(len(GRID))
+    for _ in range(150):
+        for p in range(12):
+            column = np.concatenate([rng.permutation(held[block == b, p]) for b in (0, 1)])
+            own = signal[:, cohort.patient_index == p]
+            best = max(oracles.auc(o[column], o[~column]) for o in own.T)
+            slow += (best >= GRID - 1e-9) / (150 * 12)
+    assert (np.abs(found - slow) < 4 * np.sqrt(0.25 / 1800) + 1e-3).all()

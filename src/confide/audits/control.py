@@ -28,6 +28,7 @@ def planted_control(
     *,
     fdr: float,
     seed: int,
+    block: NDArray[np.int64] | None = None,
 ) -> dict[str, Any]:
     """Plant leaking patients in the analysis and count how many it lists.
 
@@ -44,6 +45,7 @@ def planted_control(
     p_value : (n_patients,) of the real patients
     fdr : of the list
     seed : chooses patients and columns
+    block : (n_models,) the blocks within which membership was drawn; None for a single one
 
     Returns
     -------
@@ -55,11 +57,15 @@ def planted_control(
     part = cohort.select(rows)
     # select keeps the order of first appearance; find each planted patient's old column.
     old = cohort.patient_index[rows][np.unique(part.patient_index, return_index=True)[1]]
-    column = rng.permuted(membership[:, old], axis=0)
+    column = membership[:, old]
+    blocks = np.zeros(len(column), dtype=np.int64) if block is None else block
+    for one in np.unique(blocks):
+        column[blocks == one] = rng.permuted(column[blocks == one], axis=0)
     values = signal[:, rows]
     spread = _spread_within(values, cohort.expand(membership)[:, rows])
     shift = np.sqrt(2.0) * ndtri(PLANTED_AUC) * spread
-    _, risk = patient_risk(values + shift * part.expand(column), column, part, fdr=fdr)
+    shifted = values + shift * part.expand(column)
+    _, risk = patient_risk(shifted, column, part, fdr=fdr, block=block)
     q = benjamini_hochberg(np.concatenate([p_value, risk.p_value]))[len(p_value) :]
     return {"planted": len(chosen), "found": int((q <= fdr).sum()), "auc": PLANTED_AUC}
 

@@ -35,10 +35,11 @@ def max_survival(
     *,
     n_permutations: int = 1000,
     seed: int = 0,
+    block: NDArray[np.int64] | None = None,
 ) -> Floats:
     """Expected share of patients with max area >= each threshold by chance.
 
-    The patient's membership column is redrawn (same number of models in) and the area of each of
+    The patient's membership column is redrawn (same number of models in, in each block) and the area of each of
     the patient's records computed again from the same signals, so the correlation between the
     records of a patient is kept.  One matrix product a chunk: permuted masks times ranks.
 
@@ -47,6 +48,7 @@ def max_survival(
     signal : (n_models, n_records)
     membership : (n_models, n_patients) bool
     thresholds : (n_thresholds,)
+    block : (n_models,) the blocks within which membership was drawn; None for a single one
 
     Returns
     -------
@@ -54,19 +56,22 @@ def max_survival(
     """
     rng = np.random.default_rng(seed)
     n_models = len(signal)
-    counts = membership.sum(axis=0)
+    blocks = np.zeros(n_models, dtype=np.int64) if block is None else block
+    counts = np.stack([membership[blocks == b].sum(axis=0) for b in np.unique(blocks)])
+    kinds, kind = np.unique(counts, axis=1, return_inverse=True)
     by_patient = np.argsort(cohort.patient_index, kind="stable")
     sizes = cohort.records_per_patient
     starts = np.concatenate([[0], np.cumsum(sizes)])
     survived, n_drawn = np.zeros(len(thresholds)), 0
     step = max(1, _CHUNK_ELEMENTS // n_permutations)
-    for n_in in np.unique(counts):
+    for i, in_each in enumerate(kinds.T):
+        n_in = int(in_each.sum())
         if not 0 < n_in < n_models:
             continue
-        masks = _random_masks(rng, n_permutations, n_models, int(n_in))
+        masks = _random_masks(rng, n_permutations, blocks, in_each)
         least = n_in * (n_in + 1) / 2.0
         pairs = float(n_in * (n_models - n_in))
-        patients = np.flatnonzero(counts == n_in)
+        patients = np.flatnonzero(kind.ravel() == i)
         for group in _split(patients, sizes[patients], step):
             rows = np.concatenate([by_patient[starts[p] : starts[p + 1]] for p in group])
             ranks = _ranks(signal[:, rows])
@@ -89,11 +94,16 @@ def _split(
 
 
 def _random_masks(
-    rng: np.random.Generator, n_permutations: int, n_models: int, n_in: int
+    rng: np.random.Generator,
+    n_permutations: int,
+    blocks: NDArray[np.int64],
+    in_each: NDArray[np.int64],
 ) -> NDArray[np.float32]:
-    order = np.argsort(rng.random((n_permutations, n_models), dtype=np.float32), axis=1)
-    masks = np.zeros((n_permutations, n_models), dtype=np.float32)
-    np.put_along_axis(masks, order[:, :n_in], 1.0, axis=1)
+    masks = np.zeros((n_permutations, len(blocks)), dtype=np.float32)
+    for block, n_in in zip(np.unique(blocks), in_each, strict=True):
+        models = np.flatnonzero(blocks == block)
+        order = np.argsort(rng.random((n_permutations, len(models)), dtype=np.float32), axis=1)
+        np.put_along_axis(masks, models[order[:, :n_in]], 1.0, axis=1)
     return masks
 
 

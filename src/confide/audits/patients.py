@@ -14,7 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from confide.audits.clustered import sum_by_patient
-from confide.audits.mann_whitney import RowAuc, row_auc, survival
+from confide.audits.mann_whitney import (
+    RowAuc,
+    blocked_p_value,
+    blocked_tail,
+    row_auc,
+    survival,
+)
 from confide.audits.multiple import benjamini_hochberg
 from confide.cohort import Cohort
 from confide.errors import ArgumentError
@@ -50,7 +56,12 @@ class PatientRisk:
 
 
 def patient_risk(
-    signal: Floats, membership: NDArray[np.bool_], cohort: Cohort, *, fdr: float = 0.05
+    signal: Floats,
+    membership: NDArray[np.bool_],
+    cohort: Cohort,
+    *,
+    fdr: float = 0.05,
+    block: NDArray[np.int64] | None = None,
 ) -> tuple[RowAuc, PatientRisk]:
     """Risk of the records and of the patients of a cohort.
 
@@ -60,6 +71,7 @@ def patient_risk(
     membership : (n_models, n_patients) bool
     cohort : whose records they are
     fdr : false discovery rate of the list of patients at risk
+    block : (n_models,) the blocks within which membership was drawn; None for a single one
 
     Returns
     -------
@@ -74,15 +86,20 @@ def patient_risk(
     same test; else p = min(1, 2 min(p_joint, p_max)).
     """
     check_fdr(fdr)
-    records = row_auc(signal, cohort.expand(membership))
-    joint = row_auc(joint_signal(signal, cohort), membership)
+    by_record, summed = cohort.expand(membership), joint_signal(signal, cohort)
+    records, joint = row_auc(signal, by_record), row_auc(summed, membership)
+    if block is None or (block == block[0]).all():
+        p_records, p_summed = records.p_value(), joint.p_value()
+    else:
+        p_records = blocked_p_value(signal, by_record, block)
+        p_summed = blocked_p_value(summed, membership, block)
     known = sum_by_patient(
         (~np.isnan(records.auc)).astype(np.float64), cohort.patient_index, cohort.n_patients
     )
     none = known == 0
-    p_joint = np.where(none, 1.0, joint.p_value())
+    p_joint = np.where(none, 1.0, p_summed)
     best_p = np.ones(cohort.n_patients)
-    np.minimum.at(best_p, cohort.patient_index, records.p_value())
+    np.minimum.at(best_p, cohort.patient_index, p_records)
     p_max = np.minimum(1.0, known * best_p)
     p_max[none] = 1.0
     p_value = combined_p(p_joint, p_max, known)
@@ -143,18 +160,23 @@ def smallest_detectable_auc(
     n_records: NDArray[np.int64],
     *,
     fdr: float = 0.05,
+    n_blocks: int = 1,
 ) -> tuple[float | None, int]:
     """What the number of models allows: (smallest listable area, patients needed).
 
     The smallest area at which the median patient, alone, would be on the list at this `fdr`; None
     if even perfect separation would not be.  The second number says how many patients with
-    perfect separation it takes for any to be listed (1 where one is enough).
+    perfect separation it takes for any to be listed (1 where one is enough).  `n_blocks` equal
+    blocks, within which membership was drawn, compare their own models only.
     """
     n_patients = len(n_in)
     side_in, side_out = int(np.median(n_in)), int(np.median(n_out))
-    pairs = side_in * side_out
     tests = 1 if np.median(n_records) <= 1 else 2
-    tail = survival(side_in, side_out, np.arange(pairs + 1))
+    if n_blocks == 1:
+        tail = survival(side_in, side_out, np.arange(side_in * side_out + 1))
+    else:
+        tail = blocked_tail(((side_in // n_blocks, side_out // n_blocks),) * n_blocks)[:-1]
+    pairs = len(tail) - 1
     needed = int(np.ceil(tests * float(tail[-1]) * n_patients / fdr - 1e-9))
     enough = np.flatnonzero(tests * tail <= fdr / n_patients)
     return (float(enough[0] / pairs) if len(enough) else None), max(needed, 1)
