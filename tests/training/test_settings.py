@@ -21,6 +21,7 @@ def test_defaults_are_those_of_the_interface():
         "ema": 0.995,
         "augment": "none",
         "views": 1,
+        "trace": False,
         "privacy": None,
     }
     assert Performance().model_dump(mode="json") == {

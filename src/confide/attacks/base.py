@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from confide.errors import ArgumentError
 
-CHUNK_ELEMENTS = 1_000_000
-"""Signals held in memory at a time by a streaming attack, in float64 elements."""
+CHUNK_ELEMENTS = 100_000
+"""Signals that a streaming attack works on at a time: few enough to stay in a processor's cache."""
 
 
 class Signals(Protocol):
@@ -36,9 +36,18 @@ class Signals(Protocol):
 
 
 class Attack(ABC):
-    """Reference signals, their masks and target signals -> scores; higher = more like a member."""
+    """Reference signals, their masks and target signals -> scores; higher = more like a member.
+
+    Attributes
+    ----------
+    name : what a configuration calls it
+    reads : "signal", or "trace" for an attack that takes ranges of loss traces in their place
+    needs_population : whether it refuses to work without signals of the population
+    """
 
     name: ClassVar[str]
+    reads: ClassVar[Literal["signal", "trace"]] = "signal"
+    needs_population: ClassVar[bool] = False
 
     @abstractmethod
     def score(
@@ -99,6 +108,14 @@ def chunks(signals: Signals) -> Iterator[slice]:
     step = max(1, CHUNK_ELEMENTS // max(width, 1))
     for start in range(0, n_records, step):
         yield slice(start, min(start + step, n_records))
+
+
+def no_population(attack: Attack) -> ArgumentError:
+    """The error of an attack that needs a population and was given none."""
+    return ArgumentError(
+        f"Attack {attack.name!r} learns from records that no model was trained on, and there are "
+        "none; hold some patients out, or leave the attack out."
+    )
 
 
 def check_membership(signals: Signals, membership: NDArray[np.bool_]) -> None:

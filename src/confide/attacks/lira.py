@@ -68,7 +68,9 @@ class _Gaussian(Attack):
         sums: Floats | float = 0.0
         stride = max(1, signals.shape[1] // _PRIOR_RECORDS)
         for part in chunks(signals):
-            some = slice(part.start, part.stop, stride)
+            some = slice(part.start + -part.start % stride, part.stop, stride)
+            if some.start >= some.stop:
+                continue
             values, pairing = channels(signals[:, some]), Pairing(membership[:, some], even=even)
             sums = sums + self._sums(_left_out(values, pairing), *values.shape[2:])
         for part in chunks(signals):

@@ -22,9 +22,11 @@ class Trainer(ABC):
     Attributes
     ----------
     models_at_once : how many models one call of `fit` takes at most
+    keeps_traces : whether `fit_traced` returns ranges of loss traces
     """
 
     models_at_once: int = 1
+    keeps_traces: bool = False
 
     @abstractmethod
     def fit(self, members: NDArray[np.bool_], seeds: Sequence[int]) -> NDArray[np.float32]:
@@ -41,6 +43,19 @@ class Trainer(ABC):
         trainer knows, members or not, followed by the held-out records; n_classes = 1 for a
         binary task
         """
+
+    def fit_traced(
+        self, members: NDArray[np.bool_], seeds: Sequence[int]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """The logits of `fit`, and how far the losses of the records moved in training.
+
+        Returns
+        -------
+        logits : see `fit`
+        trace : (n, n_records) inter-quartile range over the epochs of the loss of each record,
+            members or not, NaN where no label is known; None where `keeps_traces` is false
+        """
+        return self.fit(members, seeds), None
 
     def describe(self) -> dict[str, Any]:
         """JSON-able settings that change the answer; kept in the manifest, compared on resume."""

@@ -7,7 +7,7 @@ that it would take alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -52,6 +52,7 @@ def train(
     seeds: Sequence[int],
     settings: TrainSettings,
     plan: Plan,
+    after_epoch: Callable[[Weights], None] | None = None,
 ) -> Weights:
     """Train one model for each of `members` and return the stacked (averaged) weights.
 
@@ -61,6 +62,7 @@ def train(
     loss_of : its losses, see :func:`confide.training.forward.loss_function`
     members : (n_members,) int64 rows of each model
     seeds : one a model
+    after_epoch : called with the weights as they are, not their average, to look at and not to keep
 
     Raises
     ------
@@ -98,6 +100,8 @@ def train(
             optimizer.step()
             _follow(average, weights, decay_at(settings.ema, step))
         _refuse_divergence(finite, f"in epoch {epoch + 1}", settings)
+        if after_epoch is not None:
+            after_epoch(weights)
     return average
 
 

@@ -93,6 +93,8 @@ class TrainSettings(Settings):
         contrast and brightness)
     views : evaluations of each record: the record itself, then views - 1 augmented copies, the
         same for all models
+    trace : keep how far the loss of each record moves over the epochs, for the attack lt_iqr;
+        costs one more evaluation of all audited records an epoch
     privacy : null; training with differential privacy is not available
     """
 
@@ -104,6 +106,7 @@ class TrainSettings(Settings):
     ema: float = Field(default=0.995, ge=0, lt=1)
     augment: Augment = "none"
     views: int = Field(default=1, ge=1)
+    trace: bool = False
     privacy: None = None
 
     @field_validator("privacy", mode="before")
@@ -127,6 +130,11 @@ class TrainSettings(Settings):
             raise ValueError(
                 f"views={self.views} needs augmented copies of the records; set views: 1 or "
                 "augment: trivial, weak, medium or strong."
+            )
+        if self.trace and self.epochs == 1:
+            raise ValueError(
+                "trace=True needs epochs over which the loss can move; set epochs: 2 or more, or "
+                "trace: false."
             )
         return self
 

@@ -21,6 +21,7 @@ from confide.training.loop import evaluate, train
 from confide.training.plan import Plan
 from confide.training.records import Records
 from confide.training.settings import Performance, TrainSettings
+from confide.training.trace import LossTraces
 
 
 class TorchTrainer(Trainer):
@@ -82,6 +83,7 @@ class TorchTrainer(Trainer):
         )
         self._losses: dict[int, LossFunction] = {}
         self.models_at_once = self._plan.models_at_once
+        self.keeps_traces = self._settings.trace
         if device.type == "cpu":
             keep_freed_memory()
 
@@ -94,8 +96,17 @@ class TorchTrainer(Trainer):
         TrainingError : a model diverged or the device is out of memory; names the position of the
             model and the remedy
         """
+        return self.fit_traced(members, seeds)[0]
+
+    def fit_traced(
+        self, members: NDArray[np.bool_], seeds: Sequence[int]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """See :meth:`Trainer.fit_traced` and, for errors, :meth:`fit`."""
         self._check_members(members, seeds)
         rows = [torch.from_numpy(np.flatnonzero(row)) for row in members]
+        traces = None
+        if self._settings.trace:
+            traces = LossTraces(self._network, self._records, self._plan)
         try:
             with tensor_float32(self._tf32):
                 weights = train(
@@ -106,13 +117,15 @@ class TorchTrainer(Trainer):
                     seeds,
                     self._settings,
                     self._plan,
+                    None if traces is None else traces.add,
                 )
-                return evaluate(self._network, weights, self._records, self._settings, self._plan)
+                logits = evaluate(self._network, weights, self._records, self._settings, self._plan)
         except torch.OutOfMemoryError as error:
             raise TrainingError(
                 f"{len(members)} models at once do not fit into the memory of the device; set "
                 "performance.models_at_once lower."
             ) from error
+        return logits, None if traces is None else traces.ranges()
 
     def _loss_of(self, n_models: int) -> LossFunction:
         """Made, and compiled where that pays, once for each size of stack."""
