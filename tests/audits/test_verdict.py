@@ -25,7 +25,17 @@ def test_control_is_found_with_many_models_and_not_with_few():
     assert control(64, n_patients=7)["planted"] == 7
 
 
-def summary(auc=(0.5, 0.49, 0.51), n_at_risk=0, found=20, smallest=0.7, attacks=("lira", "rmia")):
+TAIL = {"0.8": {"corrected": 0.0263, "low": 0.00031, "high": 0.152}}
+
+
+def summary(
+    auc=(0.5, 0.49, 0.51),
+    n_at_risk=0,
+    found=20,
+    smallest=0.7,
+    attacks=("lira", "rmia"),
+    **patients,
+):
     return {
         "n_patients": 1000,
         "attacks": {
@@ -37,7 +47,8 @@ def summary(auc=(0.5, 0.49, 0.51), n_at_risk=0, found=20, smallest=0.7, attacks=
             "smallest_detectable_auc": smallest,
             "n_perfect_needed": 18,
             "control": {"planted": 20, "found": found, "auc": 0.95},
-        },
+        }
+        | patients,
     }
 
 
@@ -56,6 +67,14 @@ NAN = (math.nan, math.nan, math.nan)
         ({"auc": (0.55, 0.51, 0.59), "found": 0}, "detectable"),
         ({"auc": (0.55, 0.499, 0.6)}, "none_found"),
         ({"n_at_risk": 3}, "at_risk"),
+        ({"canaries": {"planted": 12, "found": 10}}, "none_found"),
+        ({"canaries": {"planted": 12, "found": 9}}, "not_established"),
+        ({"canaries": {"planted": 12, "found": 0}, "auc": (0.55, 0.51, 0.59)}, "detectable"),
+        ({"canaries": {"planted": 12, "found": 0}, "n_at_risk": 3}, "at_risk"),
+        ({"attacks": ("lt_iqr",)}, "not_established"),
+        ({"attacks": ("lt_iqr", "lira")}, "none_found"),
+        ({"attacks": ("lt_iqr",), "auc": (0.55, 0.51, 0.59)}, "detectable"),
+        ({"attacks": ("lt_iqr",), "auc": (0.42, 0.40, 0.44)}, "not_established"),
         ({"n_at_risk": 3, "auc": NAN, "smallest": None, "found": 0}, "at_risk"),
     ],
 )
@@ -74,7 +93,8 @@ def test_status_and_words(given, status):
         assert "No attack could be measured" in text or status == "not_established"
         assert "no attack that was run" not in text
     if status == "not_established":
-        assert "More models are needed" in text
+        missed = "canaries" in given
+        assert ("it cannot tell which" if missed else "before anything can be said") in text
 
 
 def test_the_reason_fits_the_control():
@@ -83,3 +103,33 @@ def test_the_reason_fits_the_control():
     assert "only where several leak" in enough
     assert "18 such patients" in enough
     assert "could hardly have found" in verdict(summary(found=3))["text"]
+    assert "no attack could be measured" in verdict(summary(auc=NAN))["text"]
+
+
+def test_canaries_that_were_missed_are_said():
+    few, many = ({"planted": 12, "found": n} for n in (5, 11))
+    for given in ({"n_at_risk": 3}, {"auc": (0.55, 0.51, 0.59)}):
+        text = verdict(summary(canaries=few, **given))["text"]
+        assert "Of 12 canaries" in text
+        assert "the audit lists 5: others who are at risk can be missing" in text
+        assert "canaries" not in verdict(summary(canaries=many, **given))["text"]
+    assert "of 12 canaries" in verdict(summary(canaries=few))["text"]
+    both = verdict(summary(canaries=few, found=3))["text"]
+    assert "could hardly have found" in both
+    assert "More models are needed" in both
+
+
+def test_the_corrected_tail_and_the_power_are_said():
+    said = "After correcting for noise about 2.6% (0.031% to 15%) of patients have a true AUC of"
+    for given in ({}, {"n_at_risk": 3}, {"auc": (0.55, 0.51, 0.59)}):
+        assert said in verdict(summary(tail=TAIL, **given))["text"]
+    for tail in ({}, {"0.8": {"corrected": math.nan, "low": 0.0, "high": 1.0}}, {"0.8": {}}):
+        assert "correcting" not in verdict(summary(tail=tail))["text"]
+    assert "a true AUC of 0.781 is in four of" not in verdict(summary())["text"]
+    assert (
+        "a true AUC of 0.781 is in four audits" in verdict(summary(detectable_auc_80=0.781))["text"]
+    )
+
+
+def test_one_patient_is_one():
+    assert verdict(summary(n_at_risk=1))["text"].startswith("1 of 1,000 patients is listed")

@@ -79,14 +79,9 @@ class _Bootstrap:
         # Far enough down the order for the largest rate in every replicate.
         reach = min(o.n_false, int(1.6 * self.fprs.max() * o.n_false) + 50)
         edges = np.unique(np.append(0, np.geomspace(1, reach, 400).astype(np.int64)))
-        lengths = np.diff(o.ends, prepend=-1)
         owner = patient_index[o.rows]
-        true, n_true = self._down_the_order(
-            np.repeat(_reached_at(o), lengths), owner, o.positive, edges
-        )
-        false, n_false = self._down_the_order(
-            np.repeat(o.false, lengths), owner, ~o.positive, edges
-        )
+        true, n_true = self._down_the_order(o, _reached_at(o), owner, o.positive, edges)
+        false, n_false = self._down_the_order(o, o.false, owner, ~o.positive, edges)
         allowed = self.fprs * n_false[:, None] + 1e-4
         # The first false positive counts even if it alone weighs more than allowed.
         at = np.clip(_search_rows(false, allowed) - 1, 1, None)
@@ -102,24 +97,29 @@ class _Bootstrap:
 
     def _down_the_order(
         self,
+        o: Ordered,
         reached_at: NDArray[np.int64],
         owner: NDArray[np.intp],
         chosen: NDArray[np.bool_],
         edges: NDArray[np.int64],
     ) -> tuple[Floats, Floats]:
-        """Weights of the chosen records: (n_bootstrap, n_edges) down to each edge, and of all."""
-        bins, owner = np.searchsorted(edges, reached_at[chosen], side="left"), owner[chosen]
-        shape = (len(edges) + 1, len(self.weights))
-        # Most records lie beyond the last edge: their bin is dense, the others are sparse.
-        inside = int(np.searchsorted(bins, len(edges), side="left"))
-        near = coo_array(
-            (np.ones(inside, np.float32), (bins[:inside], owner[:inside])), shape=shape
+        """Weights of the chosen records: (n_bootstrap, n_edges) down to each edge, and of all.
+
+        `reached_at` (n_steps,) rises; `owner`, `chosen` (n,) are in the order of the scores.
+        """
+        total = np.bincount(owner[chosen], minlength=len(self.weights)).astype(np.float32)
+        # Most records lie beyond the last edge, where only their total counts.
+        n_steps = int(np.searchsorted(reached_at, edges[-1], side="right"))
+        ends = o.ends[:n_steps]
+        near = chosen[: int(ends[-1]) + 1 if n_steps else 0]
+        bins = np.searchsorted(edges, reached_at[:n_steps], side="left")
+        bins = np.repeat(bins, np.diff(ends, prepend=-1))[near]
+        by_bin = coo_array(
+            (np.ones(len(bins), np.float32), (bins, owner[: len(near)][near])),
+            shape=(len(edges), len(self.weights)),
         ).tocsr()
-        by_bin = near @ self.weights
-        beyond = np.bincount(owner[inside:], minlength=shape[1]).astype(np.float32)
-        by_bin[-1] = beyond @ self.weights
-        down = np.cumsum(by_bin, axis=0, dtype=np.float64).T
-        return np.ascontiguousarray(down[:, :-1]), down[:, -1]
+        down = np.cumsum(by_bin @ self.weights, axis=0, dtype=np.float64).T
+        return np.ascontiguousarray(down), (total @ self.weights).astype(np.float64)
 
 
 def _search_rows(rows: Floats, values: Floats) -> NDArray[np.intp]:
@@ -150,7 +150,7 @@ def evaluate(
         pointwise and given up to a false positive rate of 10 %
     """
     area, balanced, curves = MeanOverModels(cohort.n_patients), [], []
-    n_negative = int(np.median([(~cohort.expand(row)).sum() for row in membership]))
+    n_negative = int(np.median(~membership @ cohort.records_per_patient))
     grid = false_positive_grid(n_negative)
     bootstrap = _Bootstrap(_patient_weights(cohort.n_patients, seed), grid[grid <= FPRS[0]])
     for t in range(len(scores)):

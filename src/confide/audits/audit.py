@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,15 +10,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.stats import binom
 
 from confide import _check
-from confide.attacks import Attack, named
+from confide.attacks import Attack, named, public_features, scores_of_all, screen_precision
 from confide.attacks.base import Signals, check_membership, chunks
+from confide.audits.adjusted import covariates
 from confide.audits.aggregate import evaluate
+from confide.audits.canaries import epsilon_bounds
 from confide.audits.clustered import clopper_pearson
 from confide.audits.control import planted_control
 from confide.audits.groups import group_table
-from confide.audits.mann_whitney import RowAuc
+from confide.audits.guards import refuse_shared_patients, voided
 from confide.audits.null import joint_survival, max_survival
 from confide.audits.patients import (
     PatientRisk,
@@ -26,16 +29,23 @@ from confide.audits.patients import (
     patient_risk,
     smallest_detectable_auc,
 )
+from confide.audits.power import detectable_auc
 from confide.audits.result import AuditResult
-from confide.audits.utility import utility
+from confide.audits.shrinkage import shrunken
+from confide.audits.tables import patient_table, record_table, warnings
+from confide.audits.tail import Tail, tail
+from confide.audits.utility import Logits, utility
 from confide.audits.verdict import verdict
 from confide.cohort import Cohort
 from confide.errors import ArgumentError, SignalError
 from confide.signals import scalar
 
 Floats = NDArray[np.float64]
+Blocks = NDArray[np.int64]
 TAIL_THRESHOLDS = (0.6, 0.7, 0.8, 0.9)
 _SURVIVAL_GRID = np.linspace(0.5, 1.0, 101)
+_SCREENED, _SCREEN_FPR = 0.01, 0.001
+_CORRECTED_GRID = np.round(np.linspace(0.5, 1.0, 21), 3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +58,8 @@ class AuditSettings:
     fdr : false discovery rate of the list of patients at risk
     top : share of patients in the tail whose groups are compared
     n_permutations : draws for the null of the `max` statistic
+    looks : times that the list is looked at before it is known when to stop; it is made at
+        fdr / looks, so that the false share stays at most `fdr` whenever one stops
     seed : of permutations, bootstraps and the control; the numbers of the list do not depend on it
     """
 
@@ -55,15 +67,22 @@ class AuditSettings:
     fdr: float = 0.05
     top: float = 0.01
     n_permutations: int = 1000
+    looks: int = 1
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_fdr(self.fdr)
+        _check.at_least(1, looks=self.looks)
         _check.in_range(0, 1, top=self.top)
         if not self.attacks:
             raise ArgumentError("Expected at least one attack.")
         _check.at_least(1, n_permutations=self.n_permutations)
         named(self.attacks)
+
+    @property
+    def fdr_of_list(self) -> float:
+        """What the list is made at."""
+        return self.fdr / self.looks
 
 
 def audit(
@@ -72,7 +91,9 @@ def audit(
     cohort: Cohort,
     *,
     population: Floats | None = None,
-    heldout: tuple[NDArray[Any], Cohort] | None = None,
+    heldout: tuple[Logits, Cohort] | None = None,
+    trace: Signals | None = None,
+    block: Blocks | None = None,
     settings: AuditSettings | None = None,
 ) -> AuditResult:
     """Audit a training recipe from the signals of many models.
@@ -87,6 +108,9 @@ def audit(
         them
     heldout : (logits (n_models, n_heldout, n_views, n_classes), cohort) of patients that no model
         was trained on, for utility
+    trace : (n_models, n_records) inter-quartile ranges of loss traces, for attacks that read them;
+        see :class:`confide.attacks.LossTraceIQR`
+    block : (n_models,) the blocks within which membership was drawn; None for a single one
     settings : what to compute
 
     Returns
@@ -100,17 +124,26 @@ def audit(
     """
     settings = settings or AuditSettings()
     _check_design(signals, membership, cohort)
+    if heldout is not None:
+        refuse_shared_patients(cohort, heldout[1])
     signal = _scalar_signal(signals)
-    records, risk = patient_risk(signal, membership, cohort, fdr=settings.fdr)
-    by_record = cohort.expand(membership)
-    attacks, curves = {}, [_survival(signal, membership, cohort, risk, settings)]
-    for attack in named(settings.attacks):
-        scores = attack.leave_one_out(signals, by_record, population)
-        attacks[attack.name], roc = evaluate(scores, membership, cohort, seed=settings.seed)
-        curves.append(roc.assign(curve="roc", series=attack.name))
+    if signal.size == math.prod(signals.shape):
+        signals = signal.reshape(signals.shape)  # read once
+    records, risk = patient_risk(signal, membership, cohort, fdr=settings.fdr_of_list, block=block)
+    if settings.looks > 1:  # on the scale of `fdr`, so that the list is where q_value <= fdr
+        risk = replace(risk, q_value=np.minimum(settings.looks * risk.q_value, 1.0))
+    corrected = tail(risk, _CORRECTED_GRID)
+    attacks, curves = _attacks(signals, membership, cohort, population, heldout, trace, settings)
     groups, conflicts = cohort.patient_groups()
-    table, overall = group_table(risk.joint, groups, top=settings.top, seed=settings.seed)
-    drawn = pd.concat(curves, ignore_index=True)[["curve", "series", "x", "y", "low", "high"]]
+    table, overall = group_table(
+        risk.joint,
+        groups,
+        top=settings.top,
+        seed=settings.seed,
+        covariates=covariates(cohort),
+    )
+    survival = _survival(signal, membership, cohort, risk, corrected, settings, block)
+    drawn = pd.concat([survival, *curves], ignore_index=True)
     summary: dict[str, Any] = {
         "n_models": len(membership),
         "n_patients": cohort.n_patients,
@@ -120,22 +153,75 @@ def audit(
         "models_missing": [],
         "task": cohort.task,
         "attacks": attacks,
-        "patients": _patient_summary(signal, membership, cohort, risk, drawn, settings),
+        "patients": _patient_summary(risk, corrected, cohort, settings, block)
+        | {
+            "control": planted_control(
+                signal,
+                membership,
+                cohort,
+                risk.p_value,
+                fdr=settings.fdr_of_list,
+                seed=settings.seed,
+                block=block,
+            )
+        },
         "groups": {k: v | {"n_conflicts": conflicts[k]} for k, v in overall.items()},
         "utility": None if heldout is None else utility(*heldout),
-        "epsilon": [],
+        "epsilon": epsilon_bounds(signal, membership, cohort),
         "guards": [],
-        "warnings": _warnings(membership, cohort, risk, population, settings)
-        + _conflict_warnings(conflicts),
+        "warnings": warnings(
+            membership, risk, named(settings.attacks), conflicts, population=population
+        ),
     }
     summary["verdict"] = verdict(summary)
+    less_noise = shrunken(signal, membership, cohort, risk, seed=settings.seed)
     return AuditResult(
-        records=_record_table(records, cohort),
-        patients=_patient_table(risk, cohort, groups),
+        records=record_table(records, cohort),
+        patients=patient_table(risk, less_noise, corrected, cohort, groups),
         groups=table,
-        curves=drawn,
+        curves=drawn[["curve", "series", "x", "y", "low", "high"]],
         summary=summary,
     )
+
+
+def _attacks(
+    signals: Signals,
+    membership: NDArray[np.bool_],
+    cohort: Cohort,
+    population: Floats | None,
+    heldout: tuple[Logits, Cohort] | None,
+    trace: Signals | None,
+    settings: AuditSettings,
+) -> tuple[dict[str, Any], list[pd.DataFrame]]:
+    """Measures of every attack, by name, and their ROC curves."""
+    by_record = cohort.expand(membership)
+    n_population = None if population is None else population.shape[1]
+    features = None
+    if heldout is not None and n_population == heldout[1].n_records:
+        features = (public_features(cohort), public_features(heldout[1]))
+    attacks: dict[str, Any] = {}
+    curves, kept = [], {}
+    screens = [a.name for a in named(settings.attacks) if a.reads == "trace"]
+    for attack in named(settings.attacks):
+        scores = scores_of_all(
+            attack, signals, by_record, population, features=features, trace=trace
+        )
+        attacks[attack.name], roc = evaluate(scores, membership, cohort, seed=settings.seed)
+        curves.append(roc.assign(curve="roc", series=attack.name))
+        if screens and attack.name in (*screens, "lira"):
+            kept[attack.name] = scores
+    for name in screens if "lira" in kept else ():
+        precision, share = screen_precision(
+            kept[name], kept["lira"], by_record, top=_SCREENED, fpr=_SCREEN_FPR
+        )
+        attacks[name]["screen"] = {
+            "precision": precision,
+            "all": share,
+            "top": _SCREENED,
+            "fpr": _SCREEN_FPR,
+            "by": "lira",
+        }
+    return attacks, curves
 
 
 def annotated(
@@ -147,13 +233,15 @@ def annotated(
 ) -> AuditResult:
     """The same result with what only the run knows: missing models, guards, warnings."""
     summary = dict(result.summary)
-    if any(g["name"] == "membership" and g["status"] == "failed" for g in guards):
-        text = "The p-values need membership drawn at random; see the guards. No claim is made."
-        summary["verdict"] = {"status": "not_established", "text": text}
+    if why := voided(guards):
+        summary["verdict"] = {"status": "not_established", "text": why}
+        summary["epsilon"] = []  # its bounds assume what the guards deny
     summary["models_missing"] = list(models_missing)
     summary["guards"] = [*summary["guards"], *guards]
     summary["warnings"] = [*summary["warnings"], *warnings]
-    return replace(result, summary=summary)
+    # What speaks against the numbers stands above them.
+    first = ("verdict", "guards", "warnings")
+    return replace(result, summary={key: summary[key] for key in first} | summary)
 
 
 def _check_design(signals: Signals, membership: NDArray[np.bool_], cohort: Cohort) -> None:
@@ -206,146 +294,74 @@ def _survival(
     membership: NDArray[np.bool_],
     cohort: Cohort,
     risk: PatientRisk,
+    corrected: Tail,
     settings: AuditSettings,
+    block: Blocks | None,
 ) -> pd.DataFrame:
     frames = []
     for series, measured in (("joint", risk.joint), ("max", risk.maximum)):
         known = measured[~np.isnan(measured)]
         count = [int((known >= x - 1e-12).sum()) for x in _SURVIVAL_GRID]
         limits = [clopper_pearson(c, max(len(known), 1)) for c in count]
-        frames.append(
-            pd.DataFrame(
-                {
-                    "series": series,
-                    "x": _SURVIVAL_GRID,
-                    "y": np.asarray(count) / max(len(known), 1),
-                    "low": [low for low, _ in limits],
-                    "high": [high for _, high in limits],
-                }
-            )
-        )
+        low, high = np.asarray(limits).T
+        share = np.asarray(count) / max(len(known), 1)
+        frames.append(_curve(series, _SURVIVAL_GRID, share, low, high))
     has_risk = ~np.isnan(risk.joint)
-    nulls = {
-        "joint_null": joint_survival(risk.n_in[has_risk], risk.n_out[has_risk], _SURVIVAL_GRID),
-        "max_null": max_survival(
-            signal,
-            membership,
-            cohort,
-            _SURVIVAL_GRID,
-            n_permutations=settings.n_permutations,
-            seed=settings.seed,
-        ),
-    }
+    by_chance = joint_survival(risk.n_in[has_risk], risk.n_out[has_risk], _SURVIVAL_GRID)
+    n = max(int(has_risk.sum()), 1)
+    null_low, null_high = (binom.ppf(q, n, np.minimum(by_chance, 1.0)) / n for q in (0.025, 0.975))
+    of_max = max_survival(
+        signal,
+        membership,
+        cohort,
+        _SURVIVAL_GRID,
+        n_permutations=settings.n_permutations,
+        seed=settings.seed,
+        block=block,
+    )
+    t = corrected
     frames += [
-        pd.DataFrame({"series": name, "x": _SURVIVAL_GRID, "y": y, "low": np.nan, "high": np.nan})
-        for name, y in nulls.items()
+        _curve("joint_null", _SURVIVAL_GRID, by_chance, null_low, null_high),
+        _curve("max_null", _SURVIVAL_GRID, of_max, np.nan, np.nan),
+        _curve("joint_corrected", t.thresholds, t.corrected, t.low, t.high),
     ]
     return pd.concat(frames, ignore_index=True).assign(curve="survival")
 
 
+def _curve(
+    series: str, x: Floats, y: Floats, low: Floats | float, high: Floats | float
+) -> pd.DataFrame:
+    return pd.DataFrame({"series": series, "x": x, "y": y, "low": low, "high": high})
+
+
 def _patient_summary(
-    signal: Floats,
-    membership: NDArray[np.bool_],
-    cohort: Cohort,
     risk: PatientRisk,
-    curves: pd.DataFrame,
+    corrected: Tail,
+    cohort: Cohort,
     settings: AuditSettings,
+    block: Blocks | None,
 ) -> dict[str, Any]:
+    n_blocks = 1 if block is None else len(np.unique(block))
+    sizes, fdr = cohort.records_per_patient, settings.fdr_of_list
     smallest, needed = smallest_detectable_auc(
-        risk.n_in, risk.n_out, cohort.records_per_patient, fdr=settings.fdr
+        risk.n_in, risk.n_out, sizes, fdr=fdr, n_blocks=n_blocks
     )
-    joint = curves[(curves["series"] == "joint") & (curves["curve"] == "survival")]
-    null = curves[(curves["series"] == "joint_null") & (curves["curve"] == "survival")]
-    tail = {}
+    shares = ("raw", "raw_low", "raw_high", "null", "null_low", "null_high")
+    tails = {}
     for threshold in TAIL_THRESHOLDS:
-        at = int(np.argmin(np.abs(_SURVIVAL_GRID - threshold)))
-        tail[f"{threshold:g}"] = {
-            "raw": float(joint["y"].iloc[at]),
-            "null": float(null["y"].iloc[at]),
-            "corrected": None,
-            "low": float(joint["low"].iloc[at]),
-            "high": float(joint["high"].iloc[at]),
+        at = int(np.argmin(np.abs(corrected.thresholds - threshold)))
+        tails[f"{threshold:g}"] = {
+            name: float(getattr(corrected, name)[at])
+            for name in (*shares, "corrected", "low", "high")
         }
     return {
         "n_at_risk": int(risk.at_risk.sum()),
         "fdr": settings.fdr,
+        "looks": settings.looks,
         "smallest_detectable_auc": smallest,
-        "n_perfect_needed": needed,
-        "tail": tail,
-        "control": planted_control(
-            signal, membership, cohort, risk.p_value, fdr=settings.fdr, seed=settings.seed
+        "detectable_auc_80": detectable_auc(
+            risk.n_in, risk.n_out, sizes, fdr=fdr, seed=settings.seed
         ),
+        "n_perfect_needed": needed,
+        "tail": tails,
     }
-
-
-def _warnings(
-    membership: NDArray[np.bool_],
-    cohort: Cohort,
-    risk: PatientRisk,
-    population: Floats | None,
-    settings: AuditSettings,
-) -> list[str]:
-    found = []
-    few = int((np.minimum(risk.n_in, risk.n_out) < 2).sum())
-    if few:
-        found.append(
-            f"{few:,} patients are in or out of fewer than two models; the attacks leave their "
-            "records out, and their risk has no standard error."
-        )
-    unknown = int(np.isnan(risk.joint).sum())
-    if unknown:
-        found.append(f"{unknown:,} patients have no record with a known label; they have no risk.")
-    ratio = any(a.name.startswith("rmia") for a in named(settings.attacks))
-    if ratio and population is None:
-        found.append(
-            "No population records were given: RMIA orders the records of each target by their "
-            "likelihood ratio, and its scores are not comparable between targets."
-        )
-    if len(membership) < 16:
-        found.append(
-            f"{len(membership)} models are few: the risk of single patients is hardly resolved."
-        )
-    return found
-
-
-def _conflict_warnings(conflicts: dict[str, int]) -> list[str]:
-    return [
-        f"Group {name!r} differs between the records of {n:,} patients; the first record's value "
-        "is used."
-        for name, n in conflicts.items()
-        if n
-    ]
-
-
-def _record_table(records: RowAuc, cohort: Cohort) -> pd.DataFrame:
-    label: dict[str, Any] = {}
-    if cohort.task == "multilabel":
-        label = {f"label_{name}": cohort.label[:, i] for i, name in enumerate(cohort.classes)}
-    else:
-        names: Any = np.asarray(cohort.classes, dtype=object)
-        if all(re.fullmatch(r"0|-?[1-9]\d{0,17}", name) for name in cohort.classes):
-            names = names.astype(np.int64)  # numbers in the user's table stay numbers
-        label = {"label": names[cohort.label]}
-    return pd.DataFrame(
-        {"record": cohort.record, "patient": cohort.patient}
-        | label
-        | {f"group_{name}": cohort.groups[name].to_numpy() for name in cohort.groups.columns}
-        | {"auc": records.auc, "auc_se": records.se}
-    )
-
-
-def _patient_table(risk: PatientRisk, cohort: Cohort, groups: pd.DataFrame) -> pd.DataFrame:
-    return pd.DataFrame(
-        {"patient": cohort.patients, "n_records": cohort.records_per_patient}
-        | {f"group_{name}": groups[name].to_numpy() for name in groups.columns}
-        | {
-            "auc_joint": risk.joint,
-            "auc_max": risk.maximum,
-            "auc_se": risk.se,
-            "p_joint": risk.p_joint,
-            "p_max": risk.p_max,
-            "p_value": risk.p_value,
-            "q_value": risk.q_value,
-            "at_risk": risk.at_risk,
-        }
-    )

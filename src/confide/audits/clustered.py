@@ -193,18 +193,40 @@ def auc_influence(
     n_true, n_false = o.n_true, o.n_false
     if n_true == 0 or n_false == 0:
         return float("nan"), np.zeros(n_patients)
-    true_before = np.concatenate([[0], o.true[:-1]])
-    false_before = np.concatenate([[0], o.false[:-1]])
-    # Share of the other class that a record of this step beats (or is beaten by), ties half.
-    beats = 1.0 - 0.5 * (false_before + o.false) / n_false
-    beaten = 0.5 * (true_before + o.true) / n_true
-    auc = float(((o.true - true_before) * beats).sum() / n_true)
-    lengths = np.diff(np.concatenate([[-1], o.ends]))
-    place = np.repeat(np.stack([(beaten - auc) / n_false, (beats - auc) / n_true]), lengths, axis=1)
-    weight = np.where(o.positive, place[1], place[0])
-    return auc, sum_by_patient(weight, patient_index[o.rows], n_patients)
+    starts = np.concatenate([[0], o.ends[:-1] + 1])
+    true, places = twice_above(o.positive, starts)
+    # Twice the records of the other class that each record is on the right side of, ties half:
+    # whole numbers, so that sums are exact; they become shares patient by patient.
+    pairs = np.where(o.positive, true - places + 2 * n_false, true)
+    owner = patient_index[o.rows]
+    by_patient = sum_by_patient(pairs, owner, n_patients)
+    positive = np.bincount(owner[o.positive], minlength=n_patients)
+    negative = np.bincount(owner, minlength=n_patients) - positive
+    auc = float(by_patient.sum() / (4.0 * n_true * n_false))
+    share = positive / n_true + negative / n_false
+    return auc, by_patient / (2.0 * n_true * n_false) - auc * share
 
 
-def sum_by_patient(values: Floats, patient_index: NDArray[np.intp], n_patients: int) -> Floats:
+def twice_above(
+    positive: NDArray[np.bool_], starts: NDArray[np.intp]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Twice the number of positives, and of all, above each record; itself and its ties half.
+
+    `positive` (n,) in falling order of score, `starts` (n_steps,) the first place of each run of
+    equal scores; returns two arrays (n,).
+    """
+    n = len(positive)
+    true = np.concatenate([[0], np.cumsum(positive, dtype=np.int64)])
+    if len(starts) == n:
+        return true[1:] + true[:-1], 2 * np.arange(n, dtype=np.int64) + 1
+    stops = np.append(starts[1:], n)
+    both = np.stack([true[starts] + true[stops], starts + stops])
+    true, places = np.repeat(both, stops - starts, axis=1)
+    return true, places
+
+
+def sum_by_patient(
+    values: Floats | NDArray[np.int64], patient_index: NDArray[np.intp], n_patients: int
+) -> Floats:
     """Sum of the values of each patient's records: (n_records,) -> (n_patients,)."""
     return np.bincount(patient_index, weights=values, minlength=n_patients).astype(np.float64)

@@ -39,9 +39,10 @@ def max_survival(
 ) -> Floats:
     """Expected share of patients with max area >= each threshold by chance.
 
-    The patient's membership column is redrawn (same number of models in, in each block) and the area of each of
-    the patient's records computed again from the same signals, so the correlation between the
-    records of a patient is kept.  One matrix product a chunk: permuted masks times ranks.
+    The patient's membership column is redrawn (same number of models in, in each block) and the
+    area of each of the patient's records computed again from the same signals, so the correlation
+    between the records of a patient is kept.  One matrix product a chunk: permuted masks times
+    ranks.
 
     Parameters
     ----------

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from confide.audits.clustered import MeanOverModels, auc_influence, ordered, sum_by_patient
+from confide.audits.clustered import MeanOverModels, sum_by_patient, twice_above
 from confide.audits.groups import MISSING
 from confide.cohort import Cohort
+from confide.errors import SignalError
 
 Floats = NDArray[np.float64]
 
 
-def utility(logits: NDArray[Any], cohort: Cohort) -> dict[str, Any]:
+class Logits(Protocol):
+    """Logits of some models, in memory or read from disk one model at a time."""
+
+    def __len__(self) -> int:
+        """Number of models."""
+
+    def __getitem__(self, model: int, /) -> NDArray[Any]:
+        """(n_records, n_views, n_classes) of one model."""
+
+
+def utility(logits: Logits, cohort: Cohort) -> dict[str, Any]:
     """AUROC and accuracy on held-out patients, overall and by group.
 
     Parameters
     ----------
-    logits : (n_models, n_records, n_views, n_classes) of the held-out records
+    logits : (n_models, n_records, n_views, n_classes) of the held-out records, an array or
+        anything that gives one model at a time
     cohort : the held-out records
 
     Returns
@@ -28,28 +42,136 @@ def utility(logits: NDArray[Any], cohort: Cohort) -> dict[str, Any]:
     accuracy_low, accuracy_high, n_patients.  Means over models; the intervals are for patients and
     models as sampling units.  AUROC is the macro average over classes (one against the rest) or
     labels; it is None where no class has both sides.
+
+    Raises
+    ------
+    SignalError : a logit that is not finite
     """
-    mean = np.asarray(logits, dtype=np.float64).mean(axis=2)
     table, _ = cohort.patient_groups()
-    by_group: dict[str, dict[str, Any]] = {}
+    everyone = _Values(np.zeros(cohort.n_patients, dtype=np.int16), ["all"], cohort)
+    groups = {}
     for name in table.columns:
         values = table[name].astype(object).where(table[name].notna(), MISSING).astype(str)
-        of_record = values.to_numpy()[cohort.patient_index]
-        by_group[str(name)] = {
-            str(value): _measures(mean[:, of_record == value], cohort.select(of_record == value))
-            for value in sorted(set(of_record))
-        }
-    return {"overall": _measures(mean, cohort), "by_group": by_group}
-
-
-def _measures(logits: Floats, cohort: Cohort) -> dict[str, Any]:
-    areas = MeanOverModels(cohort.n_patients)
-    shares = MeanOverModels(cohort.n_patients)
+        codes, labels = pd.factorize(values.to_numpy(), sort=True)
+        groups[str(name)] = _Values(codes.astype(np.int16), [str(x) for x in labels], cohort)
     positive = positives(cohort)
-    for model in logits:
-        area, influence = _macro_auc(_class_scores(model, cohort), positive, cohort)
-        areas.add(area, influence)
-        shares.add(*_accuracy(model, cohort))
+    for i in range(len(logits)):
+        mean = np.asarray(logits[i], dtype=np.float64).mean(axis=1)
+        if not np.isfinite(mean).all():
+            raise SignalError(
+                f"A logit of model {i} for the held-out records is not finite; every logit must "
+                "be. Did the training diverge?"
+            )
+        scores = _class_scores(mean, cohort)
+        right, known = _right(mean, positive, cohort)
+        falling = [_falling(scores[:, k], positive[:, k]) for k in range(positive.shape[1])]
+        for part in (everyone, *groups.values()):
+            part.add_areas(falling)
+            part.add_shares(right, known)
+    by_group = {name: part.measures() for name, part in groups.items()}
+    return {"overall": everyone.measures()["all"], "by_group": by_group}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Falling:
+    """Records with a known truth, (n_known,) each, highest score first; `tied` if any are."""
+
+    rows: NDArray[np.intp]
+    score: Floats
+    positive: NDArray[np.bool_]
+    tied: bool
+
+
+def _falling(scores: Floats, positive: Floats) -> _Falling:
+    """Scores and truths (1, 0 or NaN) of the records, (n_records,) each, sorted."""
+    rows = np.flatnonzero(~np.isnan(positive))
+    rows = rows[np.argsort(-scores[rows])]
+    score = scores[rows]
+    tied = bool((score[1:] == score[:-1]).any())
+    return _Falling(rows=rows, score=score, positive=positive[rows] == 1, tied=tied)
+
+
+class _Values:
+    """The measures of every value of a group, added up model by model.
+
+    A patient has one value; the records are sorted once and dealt to the values in that order.
+    """
+
+    def __init__(self, of_patient: NDArray[np.int16], labels: list[str], cohort: Cohort) -> None:
+        self._labels, self._of_patient = labels, of_patient
+        self._patient_index = cohort.patient_index
+        self._of_record = of_patient[cohort.patient_index]
+        self._patients = [np.flatnonzero(of_patient == value) for value in range(len(labels))]
+        self._areas = [MeanOverModels(len(patients)) for patients in self._patients]
+        self._shares = [MeanOverModels(len(patients)) for patients in self._patients]
+
+    def add_areas(self, columns: list[_Falling]) -> None:
+        """Macro averages of the areas of one model; one entry a class or label."""
+        total, count = np.zeros((2, len(self._labels)))
+        influence = np.zeros(len(self._of_patient))
+        for column in columns:
+            area, of_patient = self._column(column)
+            known = np.isfinite(area)
+            total += np.where(known, area, 0.0)
+            count += known
+            influence += np.where(known[self._of_patient], of_patient, 0.0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            self._add(self._areas, total / count, influence / count[self._of_patient])
+
+    def _column(self, column: _Falling) -> tuple[Floats, Floats]:
+        """Areas (n_values,) and influences (n_patients,) of a class or label.
+
+        As :func:`confide.audits.clustered.auc_influence`, for all values together: the records
+        are put value after value, and what lies before a value is taken off by patient.
+        """
+        order = np.argsort(self._of_record[column.rows], kind="stable")  # by counting
+        positive, rows = column.positive[order], column.rows[order]
+        value = self._of_record[rows]
+        new = value[1:] != value[:-1]
+        if column.tied:
+            new |= column.score[order][1:] != column.score[order][:-1]
+            starts = np.flatnonzero(np.append(True, new)[: len(rows)])
+        else:
+            starts = np.arange(len(rows))
+        true, places = twice_above(positive, starts)
+        owner, n_patients = self._patient_index[rows], len(self._of_patient)
+        pairs = sum_by_patient(true - positive * places, owner, n_patients)
+        n_positive = sum_by_patient(positive.astype(np.float64), owner, n_patients)
+        n_all = np.bincount(owner, minlength=n_patients)
+        of, n_values = self._of_patient, len(self._labels)
+        n, n_true = np.bincount(of, n_all, n_values), np.bincount(of, n_positive, n_values)
+        n_false = n - n_true
+        before, true_before = np.cumsum(n) - n, np.cumsum(n_true) - n_true
+        pairs += 2.0 * (n_positive * (n_false + before)[of] - n_all * true_before[of])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            area = np.bincount(of, pairs, n_values) / (4.0 * n_true * n_false)
+            share = n_positive / n_true[of] + (n_all - n_positive) / n_false[of]
+            return area, pairs / (2.0 * n_true * n_false)[of] - area[of] * share
+
+    def add_shares(self, right: Floats, known: Floats) -> None:
+        """Shares of right labels of one model: labels right and known, (n_records,) each."""
+        n_right, n_known = (
+            np.bincount(self._of_record, x, len(self._labels)) for x in (right, known)
+        )
+        with np.errstate(invalid="ignore", divide="ignore"):
+            share = n_right / n_known
+            residual = (right - share[self._of_record] * known) / n_known[self._of_record]
+        influence = sum_by_patient(residual, self._patient_index, len(self._of_patient))
+        self._add(self._shares, share, influence)
+
+    def _add(self, means: list[MeanOverModels], value: Floats, influence: Floats) -> None:
+        for mean, one, patients in zip(means, value, self._patients, strict=True):
+            mean.add(float(one), influence[patients])
+
+    def measures(self) -> dict[str, dict[str, Any]]:
+        """Measures of each value."""
+        return {
+            label: _measures(*means)
+            for label, *means in zip(self._labels, self._areas, self._shares, strict=True)
+        }
+
+
+def _measures(areas: MeanOverModels, shares: MeanOverModels) -> dict[str, Any]:
     auroc, accuracy = areas.interval(), shares.interval()
     return {
         "auroc": _plain(auroc.value),
@@ -58,7 +180,7 @@ def _measures(logits: Floats, cohort: Cohort) -> dict[str, Any]:
         "accuracy": _plain(accuracy.value),
         "accuracy_low": _plain(accuracy.low),
         "accuracy_high": _plain(accuracy.high),
-        "n_patients": cohort.n_patients,
+        "n_patients": areas.n_patients,
     }
 
 
@@ -82,33 +204,11 @@ def _class_scores(logits: Floats, cohort: Cohort) -> Floats:
     return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
 
-def _macro_auc(scores: Floats, positive: Floats, cohort: Cohort) -> tuple[float, Floats]:
-    values, influences = [], []
-    for column in range(positive.shape[1]):
-        known = ~np.isnan(positive[:, column])
-        o = ordered(np.where(known, scores[:, column], np.nan), positive[:, column] == 1)
-        value, influence = auc_influence(o, cohort.patient_index, cohort.n_patients)
-        if np.isfinite(value):
-            values.append(value)
-            influences.append(influence)
-    if not values:
-        return float("nan"), np.zeros(cohort.n_patients)
-    return float(np.mean(values)), np.mean(influences, axis=0)
-
-
-def _accuracy(logits: Floats, cohort: Cohort) -> tuple[float, Floats]:
-    """Share of known labels that are right, and each patient's influence on it."""
+def _right(logits: Floats, truth: Floats, cohort: Cohort) -> tuple[Floats, Floats]:
+    """Labels that are right and that are known, of one model: (n_records,) each."""
     if cohort.task == "multiclass":
         right = (logits.argmax(axis=1) == cohort.label).astype(np.float64)
-        known = np.ones(len(right))
-    else:
-        truth = positives(cohort)
-        mask = ~np.isnan(truth)
-        right = (((logits > 0) == (truth == 1)) & mask).sum(axis=1).astype(np.float64)
-        known = mask.sum(axis=1).astype(np.float64)
-    total = known.sum()
-    if total == 0:
-        return float("nan"), np.zeros(cohort.n_patients)
-    share = float(right.sum() / total)
-    residual = (right - share * known) / total
-    return share, sum_by_patient(residual, cohort.patient_index, cohort.n_patients)
+        return right, np.ones(len(right))
+    known = ~np.isnan(truth)
+    right = (((logits > 0) == (truth == 1)) & known).sum(axis=1).astype(np.float64)
+    return right, known.sum(axis=1).astype(np.float64)

@@ -7,13 +7,24 @@ from typing import Any
 
 from scipy.special import ndtri
 
+from confide.attacks import KNOWN
+
 CONTROL_PASSES_AT = 0.8
+SCREENS = frozenset(name for name, attack in KNOWN.items() if attack.reads == "trace")
+"""Attacks that rank members and were not made to tell them from non-members: that such a one finds
+nothing says nothing."""
+
+_TAIL_AT = "0.8"
 _NAMES = {
     "lira": "LiRA",
     "lira_offline": "offline LiRA",
     "rmia": "RMIA",
     "rmia_offline": "offline RMIA",
     "loss": "the loss threshold",
+    "calibrated_loss": "the difficulty-calibrated loss",
+    "quantile": "quantile regression",
+    "lt_iqr": "LT-IQR",
+    "stacked": "the stacked attack",
 }
 
 
@@ -22,7 +33,8 @@ def verdict(summary: dict[str, Any]) -> dict[str, str]:
 
     Statuses: "at_risk" (patients are listed), "detectable" (none is listed, but an attack tells
     members from non-members better than chance), "none_found" (neither, and the positive control
-    was found), "not_established" (neither, and the audit could not have found it).
+    and the canaries, where there are any, were found), "not_established" (neither, and the audit
+    was not shown to be able to find it).
     """
     patients = summary["patients"]
     seen = [
@@ -32,37 +44,96 @@ def verdict(summary: dict[str, Any]) -> dict[str, str]:
         if _above_chance(m, len(summary["attacks"]))
     ]
     n, total = patients["n_at_risk"], summary["n_patients"]
-    overall = _overall(seen, summary["attacks"])
+    overall, missed = _overall(seen, summary["attacks"]), _missed(patients)
     if n:
+        who = "patients is" if n == 1 else "patients are"
         text = (
-            f"{n:,} of {total:,} patients are listed as at risk: whether they were in the training "
+            f"{n:,} of {total:,} {who} listed as at risk: whether they were in the training "
             f"data can be told from what models of this recipe say about their records. On "
-            f"average over audits at most about {patients['fdr']:.0%} of such a list are false. "
-            f"{overall}"
+            f"average over audits at most about {patients['fdr']:.0%} of such a list are false."
         )
-        return {"status": "at_risk", "text": text}
+        return {"status": "at_risk", "text": _joined(text, missed, overall, _tail(patients))}
     if seen:
-        text = f"No single patient is listed as at risk, but membership leaks on average. {overall}"
-        return {"status": "detectable", "text": f"{text} {_resolution(patients)}"}
-    control = patients["control"]
-    able = control["found"] >= CONTROL_PASSES_AT * control["planted"]
-    if _measured(summary["attacks"]) and able and patients["smallest_detectable_auc"] is not None:
-        text = f"No patient is listed as at risk. {overall} {_resolution(patients)}"
+        text = "No single patient is listed as at risk, but membership leaks on average."
+        text = _joined(text, missed, overall, _tail(patients), _resolution(patients))
+        return {"status": "detectable", "text": text}
+    able, hatched = _found_enough(patients["control"]), not missed
+    possible = patients["smallest_detectable_auc"] is not None
+    if _measured(summary["attacks"]) and able and hatched and possible:
+        text = "No patient is listed as at risk."
+        text = _joined(text, overall, _tail(patients), _resolution(patients))
         return {"status": "none_found", "text": text}
+    text = f"Nothing was found, but {_doubt(summary, able)}."
+    more = "More models are needed before anything can be said."
+    if able and possible and not hatched:
+        more = (
+            "Either models of this recipe do not learn such patients by heart, or the audit does "
+            "not see it; it cannot tell which."
+        )
+    return {"status": "not_established", "text": _joined(text, _resolution(patients), more)}
+
+
+def _joined(*sentences: str) -> str:
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _found_enough(planted: dict[str, Any]) -> bool:
+    return bool(planted["found"] >= CONTROL_PASSES_AT * planted["planted"])
+
+
+def _missed(patients: dict[str, Any]) -> str:
+    """What is to be said where few canaries were found; empty where enough or none were planted."""
+    canaries = patients.get("canaries")
+    if canaries is None or _found_enough(canaries):
+        return ""
+    return (
+        f"Of {canaries['planted']} canaries, patients that were trained on with wrong labels, the "
+        f"audit lists {canaries['found']}: others who are at risk can be missing from the list."
+    )
+
+
+def _doubt(summary: dict[str, Any], able: bool) -> str:
+    """Why an audit that found nothing says nothing."""
+    patients = summary["patients"]
+    control = patients["control"]
     planted = (
         f"of {control['planted']} planted patients, each of whose records has an AUC of "
         f"{control['auc']:g}, it lists {control['found']}"
     )
-    found = (
-        f"it lists patients only where several leak: {planted}"
-        if able
-        else f"this audit could hardly have found anything: {planted}"
+    if not able:
+        return f"this audit could hardly have found anything: {planted}"
+    if _missed(patients):
+        canaries = patients["canaries"]
+        return (
+            f"of {canaries['planted']} canaries, patients that were trained on with wrong labels "
+            f"to be found, it lists {canaries['found']}"
+        )
+    if patients["smallest_detectable_auc"] is None:
+        return f"it lists patients only where several leak: {planted}"
+    return "no attack could be measured over all records"
+
+
+def _tail(patients: dict[str, Any]) -> str:
+    """How many patients are truly far above chance; empty where it was not estimated."""
+    found = patients.get("tail", {}).get(_TAIL_AT, {})
+    share, low, high = (found.get(key) for key in ("corrected", "low", "high"))
+    if any(x is None or not math.isfinite(x) for x in (share, low, high)):
+        return ""
+    return (
+        f"After correcting for noise about {_percent(share)} ({_percent(low)} to {_percent(high)}) "
+        f"of patients have a true AUC of {_TAIL_AT} or more."
     )
-    text = (
-        f"Nothing was found, but {found}. {_resolution(patients)} More models are needed before "
-        "anything can be said."
-    )
-    return {"status": "not_established", "text": text}
+
+
+def _percent(share: float) -> str:
+    """Two significant digits, whole percents from 10 % on.
+
+    >>> _percent(0.0263), _percent(0.152), _percent(0.00031), _percent(0.0), _percent(1.0)
+    ('2.6%', '15%', '0.031%', '0%', '100%')
+    """
+    if 0 < share < 1e-5:
+        return "less than 0.001%"
+    return f"{100 * share:.0f}%" if share >= 0.0995 else f"{100 * share:.2g}%"
 
 
 def _above_chance(measured: dict[str, Any], n_attacks: int) -> bool:
@@ -88,7 +159,7 @@ def _overall(seen: list[str], attacks: dict[str, Any]) -> str:
 
 def _measured(attacks: dict[str, Any]) -> bool:
     """Whether any attack was; none is where every record is in or out of too few models."""
-    return any(math.isfinite(m["auc"]) for m in attacks.values())
+    return any(math.isfinite(m["auc"]) for name, m in attacks.items() if name not in SCREENS)
 
 
 def _resolution(patients: dict[str, Any]) -> str:
@@ -98,7 +169,9 @@ def _resolution(patients: dict[str, Any]) -> str:
             "With this number of models no patient alone can be listed, even one given away "
             f"completely; it takes {patients['n_perfect_needed']:,} such patients."
         )
+    strong = patients.get("detectable_auc_80")
+    true = f", and a true AUC of {strong:.3f} is in four audits of five" if strong else ""
     return (
-        f"With this number of models a patient alone can be listed from an AUC of {smallest:.3f} "
-        "upwards; smaller leaks of single patients stay unseen."
+        f"With this number of models a patient alone is listed from a measured AUC of "
+        f"{smallest:.3f} upwards{true}; smaller leaks of single patients can stay unseen."
     )
