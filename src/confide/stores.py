@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -26,6 +27,9 @@ from confide.errors import ConfideError, FolderError, MismatchError, MissingFile
 
 FORMAT = 1
 _CHUNK_BYTES = 8_000_000
+_BLOCK_BYTES = 128_000_000
+"""The same records of all models are read together: their chunks have about this size in all."""
+_LEAST_CHUNK_BYTES = 64_000
 _LARGEST_JSON = 256_000_000
 _REMEDY = "restore the folder from a copy, or audit again with another --out."
 
@@ -162,6 +166,16 @@ class AuditFolder:
         manifest = read_json(path / "manifest.json")
         if not isinstance(manifest, dict) or "format" not in manifest:
             raise FolderError(f"{path / 'manifest.json'} is not the manifest of an audit.")
+        state = str(manifest["format"])
+        if state.startswith("erased on "):
+            raise FolderError(
+                f"The signals of {path} were {state:.40}; its tables and report are all that is "
+                "left. Audit again with another --out."
+            )
+        if state.startswith("erasing since "):
+            raise FolderError(
+                f"Erasing {path} was interrupted; run `confide audit erase {path}` again."
+            )
         if manifest["format"] != FORMAT:
             raise FolderError(
                 f"{path} has format {manifest['format']!r:.40}; this version reads format "
@@ -235,12 +249,17 @@ class AuditFolder:
         return np.asarray(self.manifest["models"]) == "done"
 
     def create_array(self, name: str, shape: tuple[int, ...], dtype: Any) -> None:
-        """Make an array of signals.zarr: one model a row, chunked by model and by records."""
+        """Make an array of signals.zarr: one model a row, chunked by model and by records.
+
+        The more models, the smaller are the chunks, so that some records of all models can be
+        read without reading the rest.
+        """
         import zarr
         from zarr.codecs import Crc32cCodec
 
         width = int(np.prod(shape[2:], dtype=np.int64)) * np.dtype(dtype).itemsize
-        rows = max(1, min(shape[1], _CHUNK_BYTES // max(width, 1)))
+        most = min(_CHUNK_BYTES, max(_LEAST_CHUNK_BYTES, _BLOCK_BYTES // max(shape[0], 1)))
+        rows = max(1, min(shape[1], most // max(width, 1)))
         with disk_errors(self.path):
             group = zarr.open_group(self.path / "signals.zarr", mode="a")
             group.create_array(
@@ -291,6 +310,8 @@ class _Checked:
         self._array = array
         self._path = path
         self.shape: tuple[int, ...] = array.shape
+        self.itemsize: int = array.dtype.itemsize
+        self.records_per_chunk: int = math.prod(array.chunks[1:2])
         self.chunks_per_model: int = array.nchunks // array.shape[0]
 
     @property

@@ -57,6 +57,7 @@ def test_describe_by_hand():
             "sets": 1,
             "examples": [[{"record": "a", "patient": 10}, {"record": "c", "patient": 20}]],
         },
+        "near_duplicates_across_patients": None,
         "notes": ["a note"],
     }
 

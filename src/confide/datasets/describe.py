@@ -11,6 +11,7 @@ import numpy as np
 from confide._tables import plain
 from confide.cohort import Cohort
 from confide.datasets.base import Data
+from confide.datasets.near_duplicates import near_duplicates
 
 _N_EXAMPLES = 5
 
@@ -31,6 +32,9 @@ def describe(data: Data) -> dict[str, Any]:
     missing : {feature: records without a value}, where there are any
     duplicates_across_patients : records whose inputs equal those of another patient's record:
         how many, in how many sets, and a few examples
+    near_duplicates_across_patients : images that are almost those of another patient, in the same
+        form, and how many images were not compared because they are blank or crowded, see
+        :mod:`confide.datasets.near_duplicates`; None for other inputs than images
     notes : what the loader decided and left out
     """
     cohort = data.cohort
@@ -53,6 +57,7 @@ def describe(data: Data) -> dict[str, Any]:
         "groups": _groups(cohort),
         "missing": _missing(data),
         "duplicates_across_patients": _duplicates(data),
+        "near_duplicates_across_patients": _near_duplicates(data),
         "notes": list(data.notes),
     }
 
@@ -105,9 +110,23 @@ def _duplicates(data: Data) -> dict[str, Any]:
         same[hashlib.sha256(values.tobytes()).digest()].append(row)
     owner = data.cohort.patient_index
     sets = [rows for rows in same.values() if len(set(owner[rows])) > 1]
+    return _shown(sets, data.cohort)
+
+
+def _near_duplicates(data: Data) -> dict[str, Any] | None:
+    if data.inputs.ndim != 4:
+        return None
+    found = near_duplicates(data.inputs, data.cohort.patient_index)
+    sets = [rows.tolist() for rows in found.sets]
+    left = {"blank": found.n_blank, "crowded": found.n_crowded}
+    return _shown(sets, data.cohort) | left
+
+
+def _shown(sets: list[list[int]], cohort: Cohort) -> dict[str, Any]:
+    """How many records in how many sets, and a few examples."""
     examples = [
         [
-            {"record": plain(data.cohort.record[row]), "patient": plain(data.cohort.patient[row])}
+            {"record": plain(cohort.record[row]), "patient": plain(cohort.patient[row])}
             for row in rows[:_N_EXAMPLES]
         ]
         for rows in sets[:_N_EXAMPLES]

@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 from confide.runs.analysis import analyse
+from confide.runs.erase import erase_signals
 from confide.runs.launch import run, run_config
+from confide.runs.logdir import audit_logdir
 from confide.runs.models import train_models
 from confide.runs.planning import plan
+from confide.runs.released import Model, audit_model
 from confide.runs.scores import audit_scores
 
-__all__ = ["analyse", "audit_scores", "plan", "run", "run_config", "train_models"]
+__all__ = [
+    "Model",
+    "analyse",
+    "audit_logdir",
+    "audit_model",
+    "audit_scores",
+    "erase_signals",
+    "plan",
+    "run",
+    "run_config",
+    "train_models",
+]

@@ -8,49 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from confide import masks
 from confide.audits.audit import AuditSettings, annotated, audit
 from confide.audits.result import AuditResult
-from confide.cohort import Cohort, Task
+from confide.cohort import Cohort
 from confide.errors import FolderError
+from confide.runs.canaries import canary_records, with_canaries, without_canaries
+from confide.runs.looks import BLOCK, Until
 from confide.runs.models import cohort_from_table
-from confide.signals import signals as to_signals
+from confide.runs.stored import StoredLogits, StoredScalars, StoredSignals
 from confide.stores import AuditFolder, read_table, write_bytes, write_json, write_table
 
-_SIGNALS = ("logits", "heldout_logits", "signal", "population_signal")
-
-
-class StoredSignals:
-    """Signals of the finished models, made from stored logits as they are sliced.
-
-    Has the shape of an array (n_models, n_records, n_views[, n_labels]) and only ever holds the
-    slice that is asked for.
-    """
-
-    def __init__(
-        self, logits: Any, models: NDArray[np.bool_], label: NDArray[Any], task: Task
-    ) -> None:
-        self._logits, self._models, self._label, self._task = logits, models, label, task
-        labels = logits.shape[3:] if task == "multilabel" else ()
-        self.shape: tuple[int, ...] = (int(models.sum()), *logits.shape[1:3], *labels)
-
-    def __getitem__(self, key: Any) -> NDArray[np.float64]:
-        """``signals[:, a:b]``: all finished models, some records."""
-        models, records = key
-        logits = self._logits[:, records][self._models][models]
-        return to_signals(logits, self._label[records], self._task)
-
-
-class StoredScalars:
-    """Signals that were given ready-made: (n_models, n_records, n_views)."""
-
-    def __init__(self, values: Any, models: NDArray[np.bool_]) -> None:
-        self._values, self._models = values, models
-        self.shape: tuple[int, ...] = (int(models.sum()), *values.shape[1:])
-
-    def __getitem__(self, key: Any) -> NDArray[np.float64]:
-        """``signals[:, a:b]``: all finished models, some records."""
-        models, records = key
-        return np.asarray(self._values[:, records], dtype=np.float64)[self._models][models]
+_SIGNALS = ("logits", "heldout_logits", "signal", "population_signal", "trace")
 
 
 def analyse(out: Path) -> AuditResult:
@@ -65,6 +34,10 @@ def analyse(out: Path) -> AuditResult:
     MissingFileError : the signals are not there
     """
     folder = AuditFolder.read(out)
+    if folder.manifest.get("source") == "model":
+        from confide.runs.released_analysis import analyse_model
+
+        return analyse_model(out)
     done = folder.done
     if done.sum() < 4:
         raise FolderError(
@@ -78,29 +51,47 @@ def analyse(out: Path) -> AuditResult:
         if name == "membership" or folder.has_array(name):
             folder.check_complete(name)
     stored, population = _signals(folder, cohort, heldout)
-    settings = manifest.get("audit", {})
+    membership, canary = folder.array("membership")[:][done], canary_records(table)
+    real, held, patients = without_canaries(stored, membership, cohort, canary)
+    trace = None
+    if folder.has_array("trace"):
+        ranges = StoredScalars(folder.array("trace"), done)
+        trace, _, _ = without_canaries(ranges, membership, cohort, canary)
+    settings, until = manifest.get("audit", {}), Until.of(manifest)
+    block, looks, n_due = None, 1, len(done)
+    if until is not None:
+        block = masks.block_of(len(done), BLOCK)[done]
+        looks, n_due = len(until.looks), until.n_due
     result = audit(
-        stored,
-        folder.array("membership")[:][done],
-        cohort,
+        real,
+        held,
+        patients,
         population=population,
         heldout=_heldout(folder, heldout),
+        trace=trace,
+        block=block,
         settings=AuditSettings(
             attacks=tuple(settings.get("attacks", ("lira", "rmia"))),
             fdr=settings.get("fdr", 0.05),
+            looks=looks,
             seed=manifest.get("design", {}).get("seed", 0),
         ),
     )
-    missing = [int(i) for i in np.flatnonzero(~done)]
+    fdr = result.summary["patients"]["fdr"] / looks
+    result = with_canaries(result, stored, membership, cohort, canary, fdr=fdr, block=block)
+    missing = [int(i) for i in np.flatnonzero(~done[:n_due])]
     result = annotated(
         result,
         models_missing=missing,
         guards=manifest.get("guards", []),
         warnings=[
-            *([f"{len(missing)} of {len(done)} models are not finished."] if missing else []),
+            *([f"{len(missing)} of {n_due} models are not finished."] if missing else []),
             *manifest.get("warnings", []),
+            *([] if until is None else until.warnings()),
         ],
     )
+    if until is not None:
+        result.summary["until"] = until.to_json()
     result.summary["version"] = manifest["versions"]["confide"]
     write_result(out, result, manifest)
     return result
@@ -124,7 +115,7 @@ def _signals(
     if folder.has_array("signal"):
         population = None
         if folder.has_array("population_signal"):
-            population = np.asarray(folder.array("population_signal")[:], dtype=np.float64)[done]
+            population = StoredScalars(folder.array("population_signal"), done)[:, :]
         return StoredScalars(folder.array("signal"), done), population
     stored = StoredSignals(folder.array("logits"), done, cohort.label, cohort.task)
     if heldout is None:
@@ -133,10 +124,10 @@ def _signals(
     return stored, extra[:, :]
 
 
-def _heldout(folder: AuditFolder, heldout: Cohort | None) -> tuple[NDArray[Any], Cohort] | None:
+def _heldout(folder: AuditFolder, heldout: Cohort | None) -> tuple[StoredLogits, Cohort] | None:
     if heldout is None or not folder.has_array("heldout_logits"):
         return None
-    return folder.array("heldout_logits")[:][folder.done], heldout
+    return StoredLogits(folder.array("heldout_logits"), folder.done), heldout
 
 
 def _method(result: AuditResult, manifest: dict[str, Any]) -> dict[str, Any]:

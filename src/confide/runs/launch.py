@@ -6,13 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from confide.attacks import require_inputs
 from confide.audits.audit import AuditSettings
 from confide.audits.result import AuditResult
 from confide.cohort import Cohort
 from confide.config import Config
-from confide.datasets import Data, describe
+from confide.datasets import Data
 from confide.runs.analysis import analyse
+from confide.runs.canaries import plant
+from confide.runs.guards import data_warnings, designed
+from confide.runs.looks import named
 from confide.runs.models import Progress, silent, train_models
 from confide.training.base import Trainer
 
@@ -31,6 +36,8 @@ def run(
     seed: int = 0,
     attacks: tuple[str, ...] = ("lira", "rmia"),
     fdr: float = 0.05,
+    canary: NDArray[np.bool_] | None = None,
+    until: str | None = None,
     progress: Progress = silent,
     **about: Any,
 ) -> AuditResult:
@@ -45,17 +52,24 @@ def run(
         or another fdr it only analyses again
     heldout : records that no model is trained on, for utility and RMIA; the trainer returns their
         logits after those of `cohort`
-    n_models, fraction, seed : the design, see :func:`confide.masks.balanced`
+    n_models, fraction, seed : the design, see :func:`confide.masks.balanced`.  With `until`
+        the most models, a multiple of 16
     attacks, fdr : the analysis, see :class:`confide.audits.audit.AuditSettings`
+    canary : (n_records,) bool, all records of the patients that were planted to be found, if any;
+        they are trained on like the others and reported apart
+    until : stop early, when it is enough: "stable" or "se=0.05", see :mod:`confide.runs.looks`; the
+        list of patients then pays for every planned look
     progress : called with (models finished, models in all)
     about : `config`, `fingerprint`, `title`, `guards`, `warnings` for the manifest
 
     Raises
     ------
     As :func:`confide.runs.train_models` and :func:`confide.runs.analyse`; ArgumentError for
-    attacks or fdr out of their domain
+    attacks, fdr or until out of their domain
     """
     AuditSettings(attacks=attacks, fdr=fdr)  # refused before anything is trained
+    require_inputs(attacks, trace=trainer.keeps_traces, population=heldout is not None)
+    rule = None if until is None else named(until)
     settings = {"attacks": list(attacks), "fdr": fdr}
     train_models(
         cohort,
@@ -67,6 +81,9 @@ def run(
         heldout=heldout,
         config=about.pop("config", None),
         fingerprint=about.pop("fingerprint", None),
+        canary=canary,
+        until=rule,
+        fdr=fdr,
         progress=progress,
         about={"audit": settings, **about},
     )
@@ -84,7 +101,8 @@ def run_config(
     out : the audit folder
     """
     data = config.data.load(folder)
-    audited, heldout = split(data)
+    planted, canary = plant(data, config.audit.canaries, config.audit.seed)
+    audited, heldout = split(planted)
     asked = config.model_dump(mode="json")
     compared = {
         "data": {k: v for k, v in asked["data"].items() if k not in _PLACES},
@@ -92,7 +110,7 @@ def run_config(
     }
     return run(
         audited,
-        trainer_of(config, data),
+        trainer_of(config, planted),
         out,
         heldout=heldout,
         n_models=config.audit.n_models,
@@ -100,11 +118,14 @@ def run_config(
         seed=config.audit.seed,
         attacks=config.audit.attacks,
         fdr=config.audit.fdr,
+        canary=canary[~planted.test],
+        until=config.audit.until,
         progress=progress,
         config=compared,
         fingerprint=data.fingerprint(),
         title=_title(config),
-        guards=guards(data),
+        guards=designed(data),
+        warnings=data_warnings(data),
         notes=list(data.notes),
     )
 
@@ -135,29 +156,6 @@ def trainer_of(config: Config, data: Data, expected_members: float | None = None
         settings=config.train,
         performance=config.performance,
     )
-
-
-def guards(data: Data) -> list[dict[str, str]]:
-    """Checks of the data on which the meaning of an audit rests."""
-    same = describe(data)["duplicates_across_patients"]
-    if same["records"]:
-        return [
-            {
-                "name": "duplicates",
-                "status": "failed",
-                "message": f"{same['records']:,} records have exactly the inputs of another "
-                f"patient's record ({same['sets']:,} sets): the same person under two ids, or "
-                "identical measurements. Their membership is mixed up, and their risk understated.",
-            }
-        ]
-    return [
-        {
-            "name": "duplicates",
-            "status": "passed",
-            "message": "No two patients have a record with exactly the same inputs. "
-            "Near-duplicates were not looked for.",
-        }
-    ]
 
 
 def _title(config: Config) -> str:

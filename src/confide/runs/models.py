@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from confide import _check, masks
+from confide.audits.guards import refuse_shared_patients
 from confide.cohort import Cohort
 from confide.errors import FolderError, SignalError, TrainingError
+from confide.runs.looks import BLOCK, Rule, Until, planned, train_until
 from confide.stores import AuditFolder, write_table
 from confide.training.base import Trainer
 
@@ -38,6 +41,9 @@ def train_models(
     heldout: Cohort | None = None,
     config: dict[str, Any] | None = None,
     fingerprint: str | None = None,
+    canary: NDArray[np.bool_] | None = None,
+    until: Rule | None = None,
+    fdr: float = 0.05,
     progress: Progress = silent,
     about: dict[str, Any] | None = None,
 ) -> None:
@@ -51,28 +57,46 @@ def train_models(
     cohort : the audited records
     trainer : what trains; see :class:`confide.training.base.Trainer`
     out : the audit folder
-    n_models, fraction, seed : the design; see :func:`confide.masks.balanced`
+    n_models, fraction, seed : the design; see :func:`confide.masks.balanced`.  With `until`
+        the most models, a multiple of 16
     heldout : records that no model is trained on; the trainer returns their logits after those of
         `cohort`
     config : what changes the answer, kept in the manifest and compared on resume
     fingerprint : of the data; computed from the cohort when not given
+    canary : (n_records,) bool, the records of `cohort` that were planted, if any
+    until : stop early, when this rule says that it is enough; see :mod:`confide.runs.looks`
+    fdr : of the list of patients, which `until` looks at; that of the first call counts
     progress : called after each finished group of models
     about : more facts for the manifest, not compared; those of the last call count
 
     Raises
     ------
+    ArgumentError : a design that cannot be drawn
     MismatchError : the folder was begun with another configuration or other data
     TrainingError, SignalError : a model could not be trained; what was finished stays
     FolderError : the folder is in use or cannot be written
     """
     _check.at_least(4, n_models=n_models)
-    wanted = {
+    if heldout is not None:
+        refuse_shared_patients(cohort, heldout)
+    wanted: dict[str, Any] = {
         # In this order they are compared; what the trainer says of itself may follow from the rest.
         "config": config or {},
         "design": {"n_models": n_models, "fraction": fraction, "seed": seed},
         "fingerprint": fingerprint or cohort_fingerprint(cohort, heldout),
         "trainer": trainer.describe(),
     }
+
+    if canary is not None and canary.any():
+        wanted["design"] |= {"canaries": len(np.unique(cohort.patient_index[canary]))}
+    block, looks = None, {}
+    if until is not None:
+        block = BLOCK
+        wanted["design"] |= {"block": block, "until": until.text}
+        looks["until"] = Until(rule=until.text, looks=planned(n_models), fdr=fdr).to_json()
+    membership = masks.balanced(
+        n_models, cohort.n_patients, fraction=fraction, seed=seed, block=block
+    )
 
     def begin() -> dict[str, Any]:
         return (
@@ -81,20 +105,27 @@ def train_models(
             | environment()
             | {"task": cohort.task, "classes": list(cohort.classes)}
             | {"seeds": model_seeds(seed, n_models)}
+            | looks
         )
 
     with AuditFolder.open(out, begin) as folder:
+        # Before the rest of the design, which follows from it.
+        stored = folder.manifest.get("design", {})
+        folder.require_same({"design": stored | {"until": wanted["design"].get("until")}})
         folder.require_same(wanted)
         folder.manifest |= about or {}
         folder.save()
-        membership = masks.balanced(n_models, cohort.n_patients, fraction=fraction, seed=seed)
         if not (out / "cohort.parquet").exists():
-            write_table(out / "cohort.parquet", cohort_table(cohort, heldout))
+            write_table(out / "cohort.parquet", cohort_table(cohort, heldout, canary))
         if not folder.has_array("membership"):
             folder.create_array("membership", membership.shape, np.bool_)
         if not folder.done.any():
             folder.array("membership")[:] = membership
-        _train_pending(folder, cohort, heldout, trainer, membership, progress)
+        train = partial(_train_pending, folder, cohort, heldout, trainer, membership, progress)
+        if until is None:
+            train(0, n_models)
+        else:
+            train_until(folder, cohort, canary, train)
 
 
 def _train_pending(
@@ -104,25 +135,27 @@ def _train_pending(
     trainer: Trainer,
     membership: NDArray[np.bool_],
     progress: Progress,
+    first: int,
+    last: int,
 ) -> None:
     n_models = len(membership)
     # Groups as at the beginning: a model's rounding may depend on the size of its stack.
     size = int(folder.manifest["models_at_once"])
     trainer.models_at_once = size
     progress(int(folder.done.sum()), n_models)
-    for start in range(0, n_models, size):
-        group = slice(start, min(start + size, n_models))
+    for start in range(first, last, size):
+        group = slice(start, min(start + size, last))
         if folder.done[group].all():
             continue
         members = cohort.expand(membership[group])
         try:
-            logits = trainer.fit(members, folder.manifest["seeds"][group])
+            logits, trace = trainer.fit_traced(members, folder.manifest["seeds"][group])
         except TrainingError as error:
             raise TrainingError(
                 f"Models {group.start} to {group.stop - 1}: {error} Finished models are safe in "
                 f"{folder.path}; run the same command again to resume."
             ) from error
-        _write_group(folder, group, logits, cohort, heldout)
+        _write_group(folder, group, logits, trace, cohort, heldout)
         progress(int(folder.done.sum()), n_models)
 
 
@@ -130,6 +163,7 @@ def _write_group(
     folder: AuditFolder,
     group: slice,
     logits: NDArray[np.float32],
+    trace: NDArray[np.float32] | None,
     cohort: Cohort,
     heldout: Cohort | None,
 ) -> None:
@@ -155,6 +189,13 @@ def _write_group(
         )
     total = len(folder.manifest["models"])
     parts = {"logits": logits[:, :n]} | ({"heldout_logits": logits[:, n:]} if extra else {})
+    if trace is not None:
+        if trace.shape != (group.stop - group.start, n):
+            raise TrainingError(
+                f"The trainer returned ranges of loss traces of shape {trace.shape}; expected "
+                f"({group.stop - group.start}, {n})."
+            )
+        parts["trace"] = trace
     for name, part in parts.items():
         if not folder.has_array(name):
             folder.create_array(name, (total, *part.shape[1:]), np.float32)
@@ -181,12 +222,17 @@ def environment() -> dict[str, Any]:
     }
 
 
-def cohort_table(cohort: Cohort, heldout: Cohort | None) -> pd.DataFrame:
-    """Audited records, then held-out ones, as one table."""
+def cohort_table(
+    cohort: Cohort, heldout: Cohort | None, canary: NDArray[np.bool_] | None = None
+) -> pd.DataFrame:
+    """Audited records, then held-out ones, as one table; `canary` marks planted ones."""
     parts = [_cohort_rows(cohort).assign(heldout=False)]
     if heldout is not None:
         parts.append(_cohort_rows(heldout).assign(heldout=True))
-    return pd.concat(parts, ignore_index=True)
+    table = pd.concat(parts, ignore_index=True)
+    if canary is not None and canary.any():
+        table["canary"] = np.concatenate([canary, np.zeros(len(table) - len(canary), bool)])
+    return table
 
 
 def _cohort_rows(cohort: Cohort) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from confide.attacks import require_inputs
 from confide.audits.audit import AuditSettings
 from confide.audits.result import AuditResult
 from confide.runs.analysis import analyse
@@ -38,6 +39,7 @@ def audit_scores(
     """
     AuditSettings(attacks=attacks, fdr=fdr)  # refused before anything is written
     found = read_predictions(table)
+    require_inputs(attacks, trace=False, population=found.population is not None)
     with table.open("rb") as file:
         fingerprint = hashlib.file_digest(file, "sha256").hexdigest()
     wanted = {"source": "scores", "fingerprint": fingerprint}
