@@ -2,7 +2,7 @@
 
 The file tells who was in which training set; treat it as the data themselves.
 
-    CONFIDE_DATA=... python benchmarks/signals.py benchmarks/cohorts/phantom.yaml --models 64 --out phantom.npz
+    python benchmarks/signals.py benchmarks/cohorts/phantom.yaml --models 64 --out phantom.npz
 
 `read` gives the arrays back.
 """
@@ -38,12 +38,16 @@ class Study:
     membership : (n_models, n_patients) bool
     population : (n_models, n_population, n_views) float64, of records that no model holds
     cohort : the audited records; patients are numbers
+    population_label : (n_population,) class indices
+    trace : (n_models, n_records) inter-quartile ranges of loss traces, None where not kept
     """
 
     signals: NDArray[np.float64]
     membership: NDArray[np.bool_]
     population: NDArray[np.float64]
     cohort: Cohort
+    population_label: NDArray[np.int64] | None
+    trace: NDArray[np.float32] | None
 
 
 def read(path: Path | str) -> Study:
@@ -64,6 +68,8 @@ def read(path: Path | str) -> Study:
         membership=np.unpackbits(kept["membership"], axis=1, count=n_patients).astype(bool),
         population=_restored(kept, "population"),
         cohort=cohort,
+        population_label=kept.get("population_label"),
+        trace=kept.get("trace"),
     )
 
 
@@ -80,9 +86,15 @@ def _restored(kept: dict[str, NDArray[Any]], name: str) -> NDArray[np.float64]:
     return kept[name] * kept[f"{name}_step"] + kept[f"{name}_low"]
 
 
-def make(config: Path, n_models: int, n_population: int, seconds: float) -> dict[str, Any]:
+def make(
+    config: Path, n_models: int, n_population: int, seconds: float, trace: bool
+) -> dict[str, Any]:
     """Train models until `seconds` are over and return what the file holds."""
     settings, folder = load(config)
+    if trace:
+        settings = settings.model_copy(
+            update={"train": settings.train.model_copy(update={"trace": True})}
+        )
     data = settings.data.load(folder)
     cohort, heldout = split(data)
     if heldout is None:
@@ -90,12 +102,13 @@ def make(config: Path, n_models: int, n_population: int, seconds: float) -> dict
     trainer = trainer_of(settings, data)
     held = masks.balanced(n_models, cohort.n_patients, seed=settings.audit.seed)
     seeds = model_seeds(settings.audit.seed, n_models)
-    own, others, begin = [], [], time.perf_counter()
+    own, others, ranges, begin = [], [], [], time.perf_counter()
     correct: dict[str, list[float]] = {"members": [], "others": []}
     for start in range(0, n_models, trainer.models_at_once):
         group = slice(start, min(start + trainer.models_at_once, n_models))
         members = cohort.expand(held[group])
-        logits = trainer.fit(members, seeds[group])
+        logits, of_trace = trainer.fit_traced(members, seeds[group])
+        ranges += [] if of_trace is None else [of_trace]
         mine, rest = logits[:, : cohort.n_records], logits[:, cohort.n_records :][:, :n_population]
         own.append(to_signals(mine, cohort.label, cohort.task))
         others.append(to_signals(rest, heldout.label[:n_population], cohort.task))
@@ -114,6 +127,8 @@ def make(config: Path, n_models: int, n_population: int, seconds: float) -> dict
     return {
         **_stored(np.concatenate(own), "signal"),
         **_stored(np.concatenate(others), "population"),
+        **({"trace": np.concatenate(ranges)} if ranges else {}),
+        "population_label": heldout.label[:n_population],
         "membership": np.packbits(held[:n], axis=1),
         "patient_index": cohort.patient_index,
         "label": cohort.label,
@@ -127,9 +142,10 @@ def main() -> None:
     parser.add_argument("--models", type=int, default=64)
     parser.add_argument("--population", type=int, default=3000, help="held-out records to keep")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="of training, at most")
+    parser.add_argument("--trace", action="store_true", help="keep ranges of loss traces")
     parser.add_argument("--out", type=Path, required=True)
     a = parser.parse_args()
-    np.savez(a.out, **make(a.config, a.models, a.population, a.seconds))
+    np.savez(a.out, **make(a.config, a.models, a.population, a.seconds, a.trace))
 
 
 if __name__ == "__main__":

@@ -45,6 +45,7 @@ def test_a_short_configuration_has_the_documented_defaults(write):
         "ema": 0.995,
         "augment": "none",
         "views": 1,
+        "trace": False,
         "privacy": None,
     }
     assert found["audit"] == {
@@ -53,6 +54,8 @@ def test_a_short_configuration_has_the_documented_defaults(write):
         "seed": 0,
         "attacks": ["lira", "rmia"],
         "fdr": 0.05,
+        "canaries": 0,
+        "until": None,
     }
     assert set(found["performance"].values()) == {"auto"}
 

@@ -15,6 +15,7 @@ from pydantic import (
     BeforeValidator,
     Field,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -30,6 +31,7 @@ from confide.training.codes_settings import CodeTrainSettings
 from confide.training.settings import Performance, TrainSettings, named
 
 _LARGEST_CONFIG = 1_000_000
+_BLOCK = 16  # models per balanced block of a run that can stop early
 _MORE_THAN_ONE = ("all sites", "mean over sites", "own site", "one site")  # words of the results
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -52,6 +54,11 @@ class AuditBlock(Settings):
     seed : of masks and models
     attacks : names of attacks
     fdr : false discovery rate of the list of patients at risk
+    canaries : held-out patients to train on with wrong labels, who should be found; they count
+        among no patients, but every model sees about half of them
+    until : stop early, when it is enough: `stable` (the list of patients at risk does not change
+        any more) or `se=0.05` (a patient's risk is known to this standard error); `n_models` is
+        then the most models, a multiple of 16
     """
 
     n_models: int = Field(default=64, ge=4, le=100_000)
@@ -59,6 +66,8 @@ class AuditBlock(Settings):
     seed: int = Field(default=0, ge=0)
     attacks: tuple[str, ...] = ("lira", "rmia")
     fdr: float = Field(default=0.05, gt=0, lt=1)
+    canaries: int = Field(default=0, ge=0, le=1000)
+    until: str | None = None
 
     @field_validator("attacks")
     @classmethod
@@ -71,6 +80,30 @@ class AuditBlock(Settings):
         if not names:
             raise ValueError("name at least one attack")
         return names
+
+    @field_validator("until")
+    @classmethod
+    def _rule(cls, text: str | None, info: ValidationInfo) -> str | None:
+        if text is None:
+            return None
+        if text != "stable" and not 0.0 < _standard_error(text) < 0.5:
+            raise ValueError(
+                "expected stable, or se= and a standard error between 0 and 0.5, such as se=0.05"
+            )
+        n_models = info.data.get("n_models", _BLOCK)  # absent where it has an error of its own
+        if n_models % _BLOCK:
+            below = n_models // _BLOCK * _BLOCK
+            near = f"{below} or {below + _BLOCK}" if below else f"{_BLOCK}"
+            raise ValueError(f"n_models = {n_models} must be a multiple of {_BLOCK}; use {near}")
+        return text
+
+
+def _standard_error(text: str) -> float:
+    """X of "se=X"; NaN for any other text."""
+    try:
+        return float(text.removeprefix("se=")) if text.startswith("se=") else float("nan")
+    except ValueError:
+        return float("nan")
 
 
 class Config(Settings):
@@ -85,6 +118,16 @@ class Config(Settings):
     encode: Annotated[EncodeSettings, named("neuracrypt")] = NeuraCryptSettings()
     attack: AttackBlock = AttackBlock()
     performance: Performance = Performance()
+
+    @field_validator("audit")
+    @classmethod
+    def _attacks_have_traces(cls, audit: AuditBlock, info: ValidationInfo) -> AuditBlock:
+        from confide.attacks import require_inputs
+
+        if "train" in info.data:  # not where that block has errors of its own
+            # Whether records are held out is known when the data are read.
+            require_inputs(audit.attacks, trace=info.data["train"].trace, population=True)
+        return audit
 
 
 class Releases(Settings):
@@ -253,6 +296,12 @@ def parse_as(kind: type[Kind], raw: dict[str, Any], where: str = "the configurat
         problems = _of_one_form([_Problem.of(e, given, kind) for e in error.errors()])
         found = "; ".join(p.sentence() for p in problems)
         raise ConfigError(f"{where}: {found}.") from None
+
+
+def with_audit(config: Config, where: str, **changes: Any) -> Config:
+    """The configuration with other values in its `audit` block; errors as in :func:`load_as`."""
+    block = parse_as(AuditBlock, config.audit.model_dump() | changes, where)
+    return config.model_copy(update={"audit": block})
 
 
 def _substituted(value: Any, where: str, key: str) -> Any:

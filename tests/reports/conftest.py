@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from confide.audits.groups import COLUMNS
 from confide.audits.result import AuditResult
 
 HOSTILE = (
@@ -41,11 +42,16 @@ def _groups(rng: np.random.Generator, groups: dict[str, dict[str, int]]) -> pd.D
                     "p_value": float(rng.uniform()),
                     "q_value": float(rng.uniform()),
                     "mean_auc": 0.5 + float(rng.uniform(0, 0.1)),
+                    "p_holm": float(rng.uniform()),
+                    "mean_difference": 0.02,
+                    "mean_difference_low": -0.01,
+                    "mean_difference_high": 0.05,
+                    "adjusted_difference": -0.004,
+                    "adjusted_difference_low": -0.03,
+                    "adjusted_difference_high": 0.022,
                 }
             )
-    columns = ["group", "value", "n_patients", "share_of_tail", "ratio", "ratio_low"]
-    columns += ["ratio_high", "p_value", "q_value", "mean_auc"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _curves(auc_joint: np.ndarray, attacks: tuple[str, ...]) -> pd.DataFrame:
@@ -62,7 +68,11 @@ def _curves(auc_joint: np.ndarray, attacks: tuple[str, ...]) -> pd.DataFrame:
             rows.append(("survival", name, x, y, max(y - error, 0), min(y + error, 1)))
             z = (x - 0.5 - shift / 2) / 0.07
             chance = 0.5 * (1 - np.tanh(0.8 * z))
-            rows.append(("survival", f"{name}_null", x, chance, np.nan, np.nan))
+            band = (chance * 0.7, chance * 1.3) if name == "joint" else (np.nan, np.nan)
+            rows.append(("survival", f"{name}_null", x, chance, *band))
+    for x in grid[::10]:
+        y = float(np.mean(auc_joint >= x)) * 0.8
+        rows.append(("survival", "joint_corrected", x, y, y * 0.3, min(y * 2 + 0.01, 1)))
     return pd.DataFrame(rows, columns=["curve", "series", "x", "y", "low", "high"])
 
 
@@ -138,15 +148,23 @@ def make(
             "p_value": p_value,
             "q_value": np.minimum(p_value * 30, 1),
             "at_risk": np.arange(n_patients) < n_at_risk,
+            "risk": 0.5 + (auc_joint - 0.5) * 0.8,
+            "risk_low": 0.45 + (auc_joint - 0.5) * 0.8,
+            "risk_high": 0.55 + (auc_joint - 0.5) * 0.8,
+            "local_fdr": np.minimum(p_value * 50, 1),
         }
     ).sample(frac=1, random_state=seed, ignore_index=True)
     tail = {
         str(t): {
             "raw": float(np.mean(auc_joint >= t)),
+            "raw_low": float(np.mean(auc_joint >= t)) * 0.8,
+            "raw_high": float(np.mean(auc_joint >= t)) * 1.2,
             "null": float(0.5 * (1 - np.tanh(0.8 * (t - 0.5) / 0.07))),
-            "corrected": None,
-            "low": float(np.mean(auc_joint >= t)) * 0.8,
-            "high": float(np.mean(auc_joint >= t)) * 1.2,
+            "null_low": 0.0,
+            "null_high": float(0.7 * (1 - np.tanh(0.8 * (t - 0.5) / 0.07))),
+            "corrected": float(np.mean(auc_joint >= t)) * 0.7,
+            "low": float(np.mean(auc_joint >= t)) * 0.3,
+            "high": float(np.mean(auc_joint >= t)) * 1.5,
         }
         for t in THRESHOLDS
     }
@@ -163,12 +181,19 @@ def make(
         "patients": {
             "n_at_risk": n_at_risk,
             "fdr": 0.05,
+            "looks": 1,
             "smallest_detectable_auc": 0.742,
+            "detectable_auc_80": 0.781,
             "tail": tail,
             "control": {"planted": 20, "found": 19, "auc": 0.953},
         },
         "groups": {
-            name: {"p_value": 0.0421, "n_tail": 20, "n_conflicts": 95 if i else 3}
+            name: {
+                "p_value": 0.0421,
+                "p_adjusted": 0.314,
+                "n_tail": 20,
+                "n_conflicts": 95 if i else 3,
+            }
             for i, name in enumerate(groups)
         },
         "utility": {
@@ -198,6 +223,25 @@ def make(
     )
 
 
+def bound(method: str = "one_run", **more: Any) -> dict[str, Any]:
+    """A lower bound of epsilon as audits give it."""
+    common = {
+        "method": method,
+        "unit": "patient",
+        "whose": "patients",
+        "epsilon": 0.6479,
+        "delta": 1e-5,
+        "confidence": 0.95,
+        "attack": "lira",
+        "n_patients": 200,
+        "n_in": 292,
+        "n_out": 347,
+        "assumes": f"What {method} assumes.",
+    }
+    counts = {"n_guesses": 39, "n_correct": 33} if method == "one_run" else {"n_patients": 1}
+    return common | counts | ({"mu": 1.239} if method == "gdp" else {}) | more
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "browser: opens the report in chromium")
 
@@ -212,3 +256,9 @@ def make_result() -> Any:
 def hostile() -> tuple[str, ...]:
     """Names that try to be more than names."""
     return HOSTILE
+
+
+@pytest.fixture(scope="session")
+def make_bound() -> Any:
+    """The function :func:`bound`."""
+    return bound

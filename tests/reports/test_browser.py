@@ -95,9 +95,9 @@ def _stroke(report):
 
 
 def test_figures_are_drawn(report):
-    # Two attacks and a diagonal, two risks and what chance gives for each; bands beside them.
+    # Two attacks and a diagonal; two risks, chance for each and one corrected, three with bands.
     assert report.locator("#plot-roc .scatterlayer .trace").count() == 5
-    assert report.locator("#plot-survival .scatterlayer .trace").count() == 6
+    assert report.locator("#plot-survival .scatterlayer .trace").count() == 8
     assert report.locator(".fallback").count() == 0
 
 

@@ -4,7 +4,7 @@ import json
 import pandas as pd
 import pytest
 
-from confide.reports import figures, view
+from confide.reports import figures, groups_view
 
 
 def _curve(rows):
@@ -24,11 +24,37 @@ def test_roc_leaves_out_what_a_logarithmic_axis_cannot_show():
 
 def test_survival_is_drawn_from_chance_upwards(make_result):
     figure = figures.survival(make_result().curves)
-    assert [series["style"] for series in figure["series"]] == ["measured", "null"] * 2
-    assert [series["colour"] for series in figure["series"]] == [0, 0, 1, 1]
+    styles = ["measured", "null", "corrected", "beside", "null"]
+    assert [series["style"] for series in figure["series"]] == styles
+    assert [series["colour"] for series in figure["series"]] == [0, 0, 2, 1, 1]
     assert min(figure["series"][0]["x"]) == 0.5
-    assert figure["series"][1]["band_x"] == []  # what chance gives has no interval
+    assert [bool(series["band_x"]) for series in figure["series"]] == [True] * 3 + [False] * 2
+    assert figure["chance_band"]
     assert figure["y_floor"] == pytest.approx(0.001)  # 1 of 455 patients is 0.2 %
+
+
+def test_one_record_a_patient_is_drawn_once():
+    rows = [
+        ("survival", name, x, y, y / 2, y * 1.2)
+        for name, high in (("joint", 0.4), ("joint_null", 0.3), ("max", 0.4), ("max_null", 0.2))
+        for x, y in ((0.6, high), (0.7, high / 2))
+    ]
+    names = figures.survival(_curve(rows))["drawn"]
+    assert names == ["joint", "joint_null"]
+    rows[4] = ("survival", "max", 0.6, 0.41, 0.2, 0.5)
+    assert len(figures.survival(_curve(rows))["drawn"]) == 4
+
+
+def test_bounds_of_a_share_of_zero_are_drawn():
+    rows = [("survival", "joint_corrected", x, y, 0.0, 0.1) for x, y in ((0.6, 0.05), (0.7, 0.0))]
+    (series,) = figures.survival(_curve(rows))["series"]
+    assert (series["x"], series["band_x"]) == ([0.6], [0.6, 0.7])
+
+
+def test_a_screen_has_no_roc_curve():
+    rows = [("roc", name, 0.1, 0.2, 0.1, 0.3) for name in ("lt_iqr", "lira")]
+    assert [one["name"] for one in figures.roc(_curve(rows))["series"]] == ["LiRA"]
+    assert figures.roc(_curve(rows[:1])) is None
 
 
 @pytest.mark.parametrize("curves", [pd.DataFrame(), _curve([("roc", "lira", 0, 0, 0, 0)])])
@@ -46,7 +72,8 @@ def test_json_survives_a_script_element_and_comes_back_unchanged(hostile):
 def _forest(make_result, **columns):
     result = make_result(groups={"site": {"a": 50, "b": 60}})
     table = result.groups.assign(**columns)
-    return figures.forest(view.groups(dataclasses.replace(result, groups=table)))
+    found = groups_view.groups(dataclasses.replace(result, groups=table))
+    return figures.forest([group.cells for group in found])
 
 
 def test_forest_is_logarithmic_and_shares_one_axis(make_result):

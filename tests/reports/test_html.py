@@ -73,7 +73,10 @@ def test_figures_are_those_of_the_summary(make_result):
         ["0.01%", "not measurable: too few outsiders to see so small a rate"],
     ):
         assert shown.rows.count(row) == 2  # for both attacks
-    assert "AUC 0.742" in shown.text
+    assert "AUC 0.742 measured, of a patient who is alone at risk" in shown.text
+    assert "a true AUC of 0.781 is listed in four audits of five" in shown.text
+    assert "Canaries" not in shown.text
+    assert "planned looks" not in shown.text
     assert "19 of 20 planted patients found" in shown.text
     assert "p = .042" in shown.text
     assert shown.row("All") == [
@@ -91,16 +94,25 @@ def test_figures_are_those_of_the_summary(make_result):
 def test_tail_and_group_figures_are_those_of_the_tables(make_result):
     result = make_result()
     result.summary["patients"]["tail"] = {
-        "0.8": {"raw": 0.0264, "null": 0.00035, "corrected": 0.015, "low": 0.014, "high": 0.04}
-    }
+        "0.8": {
+            "raw": 0.0264, "raw_low": 0.014, "raw_high": 0.04,
+            "null": 0.00035, "null_low": 0.0, "null_high": 0.0021,
+            "corrected": 0.015, "low": 0.003, "high": 0.0312,
+        }
+    }  # fmt: skip
     result.groups.loc[0, result.groups.columns[3:]] = [
-        0.25, 1.234, 0.5, 2.0, 0.0004, 0.0123, 0.5678,
+        0.25, 1.234, 0.5, 2.0, 0.0004, 0.0123, 0.5678, 0.0456, 0.0123, 0.001, 0.0234, -0.0021,
+        -0.01, 0.0061,
     ]  # fmt: skip
     shown = page(result)
-    assert shown.row("0.8") == ["0.8", "2.6% 1.4% to 4.0%", "0.035%", "1.5%"]
-    assert ["Female", "", "1.23 0.50 to 2.00", "25.0%", "227", "0.568", "< .001", ".012"] in (
-        shown.rows
-    )
+    assert shown.row("0.8") == [
+        "0.8", "2.6% 1.4% to 4.0%", "0.035% 0.000% to 0.210%", "1.5% 0.3% to 3.1%",
+    ]  # fmt: skip
+    assert shown.row("Female", "", "1.23 0.50 to 2.00")[3:] == [
+        "25.0%", "227", "0.568", "+0.012 +0.001 to +0.023", "-0.002 -0.010 to +0.006",
+        "< .001", ".046", ".012",
+    ]  # fmt: skip
+    assert "in the adjusted mean AUC: p = .31, corrected for all groups" in shown.text
 
 
 @pytest.mark.parametrize(
@@ -121,11 +133,53 @@ def test_verdicts(make_result, status, label, sentence):
     assert ("Not established is never safe." in shown.text) == (status == "not_established")
 
 
-def test_a_failed_guard_is_named_in_the_verdict(make_result):
-    guard = {"name": "blind", "status": "failed", "message": "AUC 0.71. Accepted by name."}
-    shown = page(make_result(guards=[guard])).text
-    assert "A guard of validity failed: blind." in shown
-    assert shown.index("A guard of validity failed") < shown.index("What this means")
+def test_guards_that_failed_stand_on_top(make_result):
+    guards = [
+        {"name": name, "status": status, "message": f"Message of {name}."}
+        for name, status in (("blind", "failed"), ("recipe", "accepted"), ("other", "unknown"))
+    ]
+    shown = page(make_result(guards=guards))
+    first = shown.text.index("What this means")
+    assert shown.text.index("Guard blind failed. Message of blind.") < first
+    assert shown.text.index("Guard recipe failed and was accepted. Message of recipe.") < first
+    assert shown.text.index("Message of other.") > first
+    assert shown.row("recipe") == ["recipe", "accepted", "Message of recipe."]
+
+
+def test_patients_at_risk_stand_beside_their_risk_without_noise(make_result):
+    result = make_result()
+    rows = result.patients["at_risk"]
+    result.patients.loc[rows, "auc_joint"] = 0.958
+    result.patients.loc[rows, ["risk", "risk_low", "risk_high"]] = [0.853, 0.725, 0.94]
+    result.patients.loc[rows, "local_fdr"] = 0.0032
+    row = page(result).row("P1")
+    assert row[2:5] == ["0.958 0.040", "0.853 0.725 to 0.940", ".0032"]
+
+
+def test_looks_and_canaries(make_result):
+    result = make_result()
+    result.summary["patients"] |= {"looks": 3, "canaries": {"planted": 12, "found": 5}}
+    shown = page(result).text
+    assert "false discovery rate of 1.67%: 5% divided by the 3 looks" in shown
+    assert "5 of 12 found, of held-out patients trained on with wrong labels" in shown
+    assert "of 12 held-out patients that were trained on with wrong labels, 5 were found" in shown
+
+
+def test_a_screen_is_not_read_by_its_auc(make_result):
+    result = make_result(attacks=("lira", "lt_iqr"))
+    found = result.summary["attacks"]["lt_iqr"]
+    found["auc"] = 0.46321
+    screen = {"precision": 0.31, "all": 0.022, "top": 0.01, "fpr": 0.001, "by": "lira"}
+    shown = page(result)
+    assert "0.463" not in shown.text
+    assert "How well it ranks them was not measured." in shown.text
+    found["screen"] = screen
+    assert (
+        "Of the 1% of members that it ranks first, LiRA finds 31.0% at 0.1% false positives; of "
+        "all members 2.2%." in page(result).text
+    )
+    alone = make_result(attacks=("lt_iqr",))
+    assert "No attack was measured." in page(alone).text
 
 
 def test_ids_only_on_request(make_result):
@@ -145,17 +199,30 @@ def test_small_cells_are_withheld(make_result):
     groups = {"race": {"White": 400, "Nine": 9, "Ten": 10}}
     result = make_result(groups=groups)
     by_group = result.summary["utility"]["by_group"]["race"]
-    by_group["White"]["n_patients"] = 9
-    by_group["Ten"]["n_patients"] = 10
+    for value, n in (("White", 200), ("Nine", 30), ("Ten", 5)):
+        by_group[value]["n_patients"] = n
     shown = page(result)
-    nine = [row for row in shown.rows if row and row[0] == "Nine"]
-    assert nine == [
-        ["Nine", "", "withheld", "< 10", ""],
-        ["Nine", "< 10", "withheld", "withheld"],
-    ]
-    utility = [row for row in shown.rows if row and row[0] in ("White", "Ten")][-2:]
-    assert utility[0][1:3] == ["< 10", "withheld"]
-    assert utility[1][1] == "10"
+    for value, utility in (("Nine", "withheld"), ("Ten", "withheld")):
+        found = [row for row in shown.rows if row and row[0] == value]
+        assert found == [[value, "withheld", ""], [value, utility, "withheld"]]
+    assert [row[1] for row in shown.rows if row and row[0] == "White"][1] == "200"
+    assert "9" not in {cell for row in shown.rows for cell in row}
+
+
+def test_pairs_of_groups_stand_in_one_table(make_result):
+    groups = {"race": {"a": 200, "b": 255}, "sex": {"f": 300, "m": 155}}
+    result = make_result(groups=groups | {"race & sex": {"a & f": 100, "b & m": 30}})
+    del result.summary["groups"]["race & sex"]
+    result.groups["p_value"] = [0.5, 0.6, 0.7, 0.8, 0.4, 0.3]
+    shown = page(result)
+    pairs = [row for row in shown.rows if row and row[0].startswith("race & sex :")]
+    assert [row[0] for row in pairs] == ["race & sex : b & m", "race & sex : a & f"]
+    assert pairs[0][4] == "30"
+    assert "All 2 pairs that may be shown" in shown.text
+    many = {"race & sex": {f"{i} & {j}": 20 for i in range(10) for j in range(8)}}
+    result = make_result(groups=groups | many)
+    del result.summary["groups"]["race & sex"]
+    assert "The 50 pairs with the smallest p of 80" in page(result).text
 
 
 def test_nothing_measured(make_result):
@@ -259,15 +326,25 @@ def test_tables_have_captions_and_headings_do_not_skip(make_result):
     assert all(b - a <= 1 for a, b in itertools.pairwise(levels))
 
 
-def test_bounds_on_epsilon_state_what_they_know(make_result):
-    bounds = [
-        {"bound": "lower", "unit": "patient", "epsilon": 0.52, "delta": 1e-5, "confidence": 0.95},
-        {"bound": "upper", "epsilon": None},
-    ]
+def test_bounds_of_epsilon_say_whose_and_what_they_assume(make_result, make_bound):
+    bounds = [make_bound(), make_bound(unit="record"), make_bound("clopper_pearson", epsilon=0.0)]
+    bounds += [make_bound("gdp", epsilon=7.654), make_bound(whose="canaries", n_patients=12)]
     shown = page(make_result(epsilon=bounds))
-    assert ["bound", "unit", "epsilon", "delta", "confidence"] in shown.rows
-    assert ["lower", "patient", "0.52", "1e-05", "0.95"] in shown.rows
-    assert ["upper", "none", "none", "none", "none"] in shown.rows
+    common = ["1e-05", "95%"]
+    for row in (
+        ["guesses about many 1", "0.64", "200 patients", "patient = record", *common],
+        ["one alone, over models 2", "0", "1 patient", "patient", *common],
+        ["guesses about many 1", "0.64", "12 canaries", "patient", *common],
+        ["one alone, Gaussian curve 3", "1.23", "1 patient", "patient", "95%"],
+    ):
+        assert [found[: len(row)] for found in shown.rows].count(row) == 1
+    assert "7.65" not in shown.text  # an epsilon that rests on the curve is no bound
+    assert "33 of 39 guesses right" in shown.text
+    assert "Each holds at its confidence by itself" in shown.text
+    assert "A bound of 0 says nothing." in shown.text
+    for method in ("one_run", "clopper_pearson", "gdp"):
+        assert f"What {method} assumes." in shown.text
+    assert "Lower bounds of epsilon" not in page(make_result()).text
 
 
 def test_the_same_result_gives_the_same_page(make_result):

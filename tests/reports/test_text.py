@@ -24,12 +24,13 @@ def test_figures_are_whole_at_any_width(make_result, width):
     assert max(map(len, lines)) <= width
     rows = [" ".join(line.split()) for line in lines]
     assert "LiRA 0.610 (0.590 to 0.630) 21.0% 5.0% 1.2% n/a" in rows
-    assert "0.9 1.8% 1.4% to 2.1% 0.011%" in rows
+    assert "0.9 1.8% (1.4% to 2.1%) 0.011% 1.2% (0.5% to 2.6%)" in rows
     words = " ".join(text.split())
     for sentence in (
         "PATIENTS AT RISK: Sentences that the audit wrote.",
         "12 of 455, at a false discovery rate of 5%",
-        "AUC 0.742, of a patient alone at risk",
+        "AUC 0.742 measured, of a patient alone",
+        "true AUC 0.781, of a patient alone",
         "19 of 20 planted patients found",
         "Guard recipe unknown: The target states no recipe.",
         "Warning: A warning.",
@@ -38,6 +39,48 @@ def test_figures_are_whole_at_any_width(make_result, width):
         assert sentence in words
     assert "…" not in text
     assert "MRN-" not in text
+
+
+def test_guards_that_failed_come_first(make_result):
+    guards = [
+        {"name": name, "status": status, "message": f"Message of {name}."}
+        for name, status in (("recipe", "accepted"), ("blind", "failed"), ("other", "unknown"))
+    ]
+    words = " ".join(_printed(make_result(guards=guards), 80).split())
+    assert words.startswith(
+        "Guard blind failed. Message of blind. Guard recipe failed and was accepted. Message of "
+        "recipe. PATIENTS AT RISK:"
+    )
+    assert words.count("Message of blind.") == 1
+    assert "Guard other unknown: Message of other." in words
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_bounds_looks_canaries_and_screens(make_result, make_bound, width):
+    result = make_result(
+        attacks=("lira", "lt_iqr"),
+        epsilon=[make_bound(), make_bound("gdp"), make_bound(whose="canaries", n_patients=1)],
+        guards=[{"name": "membership", "status": "unknown", "message": "No proof."}],
+    )
+    result.summary["patients"] |= {"looks": 3, "canaries": {"planted": 12, "found": 5}}
+    text = _printed(result, width)
+    assert max(map(len, text.splitlines())) <= width
+    words = " ".join(text.split())
+    for sentence in (
+        "Lower bounds of epsilon at delta 1e-05, confidence 95% each",
+        "guesses about many [1] 200 patients patient 0.64",
+        "guesses about many [1] 1 canary patient 0.64",
+        "one alone, Gaussian curve [2], 1 patient, patient: mu 1.23 at 95%",
+        "[1] What one_run assumes. [2] What gdp assumes.",
+        "A bound of 0 says nothing.",
+        "Whether membership was drawn at random is not established (guard membership).",
+        "Canaries 5 of 12 found (trained on with wrong labels)",
+        "at a false discovery rate of 1.67%: 5% divided by the 3 looks",
+        "LT-IQR (screen): It ranks the members",
+    ):
+        assert sentence in words
+    rows = [line.split()[:2] for line in text.splitlines()]
+    assert ["LT-IQR", "(screen)"] not in rows
 
 
 def test_colour_adds_nothing(make_result):
@@ -83,9 +126,10 @@ def test_names_cannot_style_or_steer_the_terminal(make_result, hostile):
 
 
 def test_small_cells_are_left_out(make_result):
-    text = _printed(make_result(groups={"race": {"Nine": 9, "Ten": 10}}), 80)
-    assert "race: Ten" in text
+    text = _printed(make_result(groups={"race": {"Nine": 9, "Ten": 10, "Twenty": 20}}), 80)
+    assert "race: Twenty" in text
     assert "Nine" not in text
+    assert "Ten" not in text  # alone it would tell the number of nine
 
 
 def test_small_utility_is_withheld(make_result):

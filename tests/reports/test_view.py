@@ -1,38 +1,8 @@
 import dataclasses
 
-import numpy as np
 import pandas as pd
 
 from confide.reports import view
-
-
-def test_small_cells_hold_no_figure(make_result):
-    result = make_result(groups={"race": {"White": 400, "Ten": 10, "Nine": 9, "Unknown": 5}})
-    result.groups.loc[3, "n_patients"] = np.nan
-    cells = {cell.value: cell for cell in view.groups(result)[0].cells}
-    assert [name for name, cell in cells.items() if cell.withheld] == ["Nine", "Unknown"]
-    empty = view.Cell(group="race", value="Nine", withheld=True)
-    assert cells["Nine"] == empty
-    assert empty.n_patients == "< 10"
-    assert {cell.value for cell in view.top_cells(result, 9)} == {"White", "Ten"}
-
-
-def test_small_cells_of_utility_hold_no_figure(make_result):
-    result = make_result()
-    result.summary["utility"]["by_group"] = {
-        "race": {"Nine": {"auroc": 0.987, "n_patients": 9}, "Ten": {"auroc": 0.9, "n_patients": 10}}
-    }
-    nine, ten = view.utility_by_group(result)["race"]
-    assert nine == view.Utility(value="Nine", withheld=True)
-    assert (ten.auroc, ten.accuracy, ten.beside) == ("0.900", "n/a", None)
-
-
-def test_utility_stands_beside_the_privacy_of_the_same_value(make_result):
-    result = make_result()
-    by_group = view.utility_by_group(result)
-    for group in view.groups(result):
-        for one, cell in zip(by_group[group.name], group.cells, strict=True):
-            assert one.beside == cell
 
 
 def test_patients_come_in_order_of_risk_and_without_their_ids(make_result):
@@ -54,12 +24,6 @@ def test_no_patients_and_missing_flags(make_result):
     assert view.patients_at_risk(none, limit=5, show_ids=True) == []
 
 
-def test_few_conflicts_are_a_small_cell_too(make_result):
-    sex, race, _ = view.groups(make_result())
-    assert sex.n_conflicts == "fewer than 10"
-    assert race.n_conflicts == "95"
-
-
 def test_a_rate_that_could_not_be_measured(make_result):
     rates = view.attacks(make_result().summary)[0].rates
     assert [rate.fpr for rate in rates] == ["10%", "1%", "0.1%", "0.01%"]
@@ -73,13 +37,17 @@ def test_the_strongest_attack(make_result):
     summary["attacks"]["rmia"]["auc"] = None
     assert view.strongest(summary).name == "LiRA"
     assert view.strongest({}) is None
+    summary["attacks"]["lt_iqr"] = summary["attacks"]["lira"] | {"auc": 0.9}
+    assert view.strongest(summary).name == "LiRA"
 
 
 def test_guards_that_did_not_pass_come_first():
-    guards = [{"name": name, "status": name, "message": ""} for name in ("passed", "failed")]
+    guards = [
+        {"name": name, "status": name, "message": ""} for name in ("passed", "accepted", "failed")
+    ]
     guards.append({"name": "odd"})
     found = view.guards({"guards": guards})
-    assert [guard["name"] for guard in found] == ["failed", "odd", "passed"]
+    assert [guard["name"] for guard in found] == ["failed", "accepted", "odd", "passed"]
 
 
 def test_missing_models_are_a_warning():
@@ -106,6 +74,16 @@ def test_method_facts_are_flat():
 
 
 def test_a_share_of_zero_takes_its_digits_from_the_upper_bound():
-    tail = {"0.9": {"raw": 0.0, "null": 0.0, "corrected": None, "low": 0.0, "high": 0.0092}}
+    tail = {"0.9": {"raw": 0.0, "null": 0.0, "corrected": None, "raw_low": 0.0, "raw_high": 0.0092}}
     (found,) = view.tails({"patients": {"tail": tail}})
-    assert (found.raw, found.interval) == ("0.0%", "0.00% to 0.92%")
+    assert (found.raw, found.raw_interval) == ("0.0%", "0.00% to 0.92%")
+    assert (found.corrected, found.corrected_interval) == ("n/a", "n/a")
+
+
+def test_every_share_has_its_own_interval():
+    one = {"raw": 0.2, "raw_low": 0.1, "raw_high": 0.3, "null": 0.05, "null_low": 0.04}
+    one |= {"null_high": 0.06, "corrected": 0.15, "low": 0.0, "high": 0.4}
+    (found,) = view.tails({"patients": {"tail": {"0.8": one}}})
+    assert (found.raw, found.raw_interval) == ("20.0%", "10.0% to 30.0%")
+    assert (found.null, found.null_interval) == ("5.0%", "4.0% to 6.0%")
+    assert (found.corrected, found.corrected_interval) == ("15.0%", "0.0% to 40.0%")

@@ -20,11 +20,34 @@ def test_at_risk():
     )
     assert verdict.means_not[0] == (
         "That the other patients are safe. "
-        "A patient who is alone at risk is listed only from an AUC of 0.742 upwards; "
-        "smaller risks can stay unseen."
+        "A patient who is alone at risk is listed only from a measured AUC of 0.742 upwards. "
+        "Smaller risks can stay unseen."
     )
     one = wording.verdict(_summary("at_risk", n_at_risk=1))
     assert one.headline.startswith("1 of 455 patients is at risk")
+
+
+def test_looks_are_paid_for_and_said():
+    (line,) = wording.looks({"fdr": 0.05, "looks": 3})
+    assert line.startswith("The list was made at a false discovery rate of 1.67%: 5% divided by ")
+    for patients in ({}, {"fdr": 0.05, "looks": 1}, {"looks": 3}, {"fdr": 0.05, "looks": None}):
+        assert wording.looks(patients) == ()
+
+
+def test_what_power_and_canaries_say():
+    more = {"detectable_auc_80": 0.781, "canaries": {"planted": 12, "found": 5}}
+    for status in ("at_risk", "detectable", "none_found", "not_established"):
+        verdict = wording.verdict(_summary(status, **more))
+        said = " ".join([*verdict.means, *verdict.means_not])
+        assert said.count("A true AUC of 0.781 is found in four audits of five.") == 1
+        assert said.count("of 12 held-out patients that were trained on with wrong labels") == 1
+
+
+def test_a_failed_guard_is_the_reason():
+    guard = {"name": "membership", "status": "failed", "message": "Shared columns."}
+    verdict = wording.verdict(_summary("not_established") | {"guards": [guard]})
+    assert "A check failed" in verdict.means[0]
+    assert "no evidence" in verdict.means[0]
 
 
 def test_detectable_is_neither_a_list_nor_an_all_clear():

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from confide.cli import show
 from confide.cli.show import Json
+
+if TYPE_CHECKING:
+    from confide.config import Config
 
 app = typer.Typer(
     help="Can an attacker tell, patient by patient, who was in the training data?",
@@ -18,16 +21,24 @@ app = typer.Typer(
 
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML configuration.")]
 Out = Annotated[Path, typer.Option("--out", help="The audit folder.")]
+Until = Annotated[
+    str | None,
+    typer.Option(
+        "--until",
+        metavar="RULE",
+        help="Stop when it is enough: stable (the list of patients does not change any more) or "
+        "se=X (a patient's risk is known to that standard error). Replaces audit.until.",
+    ),
+]
 Fdr = Annotated[float, typer.Option("--fdr", help="False discovery rate of the list of patients.")]
 
 
 @app.command(epilog="Example: confide audit plan examples/embedded.yaml")
-def plan(config: ConfigPath, json: Json = False) -> None:
+def plan(config: ConfigPath, until: Until = None, json: Json = False) -> None:
     """Say what an audit costs and what it can find, before anything is trained."""
-    from confide.config import load
     from confide.runs import plan as make_plan
 
-    found = make_plan(*load(config))
+    found = make_plan(*_loaded(config, until))
     if json:
         show.as_json(found)
         return
@@ -41,13 +52,17 @@ def plan(config: ConfigPath, json: Json = False) -> None:
 
 
 @app.command(epilog="Example: confide audit run examples/embedded.yaml --out runs/embedded")
-def run(config: ConfigPath, out: Out, json: Json = False) -> None:
-    """Train models, store their signals, analyse and report; run again to resume."""
-    with show.resumable("audit", "run", config, "--out", out):
-        from confide.config import load
+def run(config: ConfigPath, out: Out, until: Until = None, json: Json = False) -> None:
+    """Train models, store their signals, analyse and report; run again to resume.
+
+    With --until the models of the configuration are the most that are trained, in
+    blocks of 16; the run looks at 16, 32, 64, ... models and stops when it is enough.
+    """
+    option = () if until is None else ("--until", until)
+    with show.resumable("audit", "run", config, "--out", out, *option):
         from confide.runs import run_config
 
-        settings, folder = load(config)
+        settings, folder = _loaded(config, until)
         with show.progress("Training models") as progress:
             found = run_config(settings, folder, out, progress=progress)
         show.result(found, out, json_wanted=json)
@@ -75,6 +90,104 @@ def scores(
         show.result(found, out, json_wanted=json)
 
 
+@app.command(
+    epilog="Example: confide audit logdir logs/ptb-xl --records ptb-xl_train.csv "
+    "--patient patient_id --out runs/ptb-xl"
+)
+def logdir(
+    folder: Annotated[Path, typer.Argument(metavar="LOGDIR", help="A folder of many runs.")],
+    records: Annotated[
+        Path, typer.Option("--records", help="CSV or Parquet of the training records, in order.")
+    ],
+    patient: Annotated[str, typer.Option("--patient", help="The column of patient ids.")],
+    out: Out,
+    groups: Annotated[str, typer.Option(help="Columns of groups, separated by commas.")] = "",
+    attacks: Annotated[str, typer.Option(help="Attacks, separated by commas.")] = "lira,rmia",
+    fdr: Fdr = 0.05,
+    skip_incomplete: Annotated[
+        bool,
+        typer.Option(
+            "--skip-incomplete",
+            help="Leave out runs without their files or with logits that are not finite.",
+        ),
+    ] = False,
+    accept: show.Accept = None,
+    json: Json = False,
+) -> None:
+    """Audit a log directory of leakoscope or med_leak.
+
+    Each folder in LOGDIR is a run: train_logits.npy, train_labels.npy and
+    subset_mask.npy; test_logits.npy, test_labels.npy and info.json, if there are
+    any.  Files with the ending .pkl are never opened.
+    """
+    with show.resumable(
+        *("audit", "logdir", folder, "--records", records, "--patient", patient, "--out", out)
+    ):
+        from confide.runs import audit_logdir
+
+        with show.progress("Copying runs") as progress:
+            found = audit_logdir(
+                folder,
+                records,
+                out,
+                patient=patient,
+                groups=_listed(groups),
+                attacks=_listed(attacks),
+                fdr=fdr,
+                skip_incomplete=skip_incomplete,
+                accept=accept or (),
+                progress=progress,
+            )
+        show.result(found, out, json_wanted=json)
+
+
+@app.command(epilog="Example: confide audit erase runs/embedded")
+def erase(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="An audit folder.")],
+    json: Json = False,
+) -> None:
+    """Remove who was in which model, for good; keep the tables and the report.
+
+    Signals, masks and seeds go, and the audit cannot be analysed or resumed again.
+    The tables that stay name patients by id and say who is at risk.  Files are
+    removed, not overwritten: disks, snapshots and backups may still hold them.
+    """
+    with show.resumable("audit", "erase", folder):
+        from confide.runs import erase_signals
+
+        found = erase_signals(folder)
+        if json:
+            show.as_json(found)
+            return
+        typer.echo(f"Erased {folder}. Removed: {', '.join(found['removed']) or 'nothing more'}.")
+        typer.echo(f"Kept: {', '.join(found['kept'])}.")
+        if found["untouched"]:
+            typer.echo(f"Not of an audit, left as it is: {', '.join(found['untouched'])}.")
+        for note in found["notes"]:
+            typer.echo(note)
+
+
+@app.command(epilog="Example: confide audit model vendor.yaml --out runs/vendor")
+def model(config: ConfigPath, out: Out, accept: show.Accept = None, json: Json = False) -> None:
+    """Audit a released model: alone, or beside one or a few reference models.
+
+    The configuration has the blocks data, target and references.  Models are
+    .pt2, TorchScript, ONNX or skops files, or tables of predictions; pickles are
+    never opened.  A model file is a program: open it only if you trust its maker.
+    """
+    with show.resumable("audit", "model", config, "--out", out):
+        from confide.config import load_as
+        from confide.runs.model_config import audit_model_config
+        from confide.runs.model_settings import ModelConfig
+
+        settings, folder = load_as(ModelConfig, config)
+        with show.progress("Asking the models") as progress:
+            found = audit_model_config(
+                settings, folder, out, accept=accept or (), progress=progress
+            )
+        show.result(found, out, json_wanted=json)
+
+
 @app.command(epilog="Example: confide audit report runs/embedded")
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="An audit folder.")],
@@ -85,3 +198,16 @@ def report(
         from confide.runs import analyse
 
         show.result(analyse(folder), folder, json_wanted=json)
+
+
+def _loaded(config: Path, until: str | None) -> tuple[Config, Path]:
+    from confide.config import load, with_audit
+
+    settings, folder = load(config)
+    if until is not None:
+        settings = with_audit(settings, "--until", until=until)
+    return settings, folder
+
+
+def _listed(names: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in names.split(",") if name.strip())

@@ -19,6 +19,25 @@ if TYPE_CHECKING:
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
 
+def _known_guards(names: list[str] | None) -> list[str] | None:
+    from confide.audits.guards import check_accepted
+
+    check_accepted(names or ())  # before anything is read or written
+    return names
+
+
+Accept = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--accept",
+        metavar="GUARD",
+        callback=_known_guards,
+        help="Accept the result although this guard failed: blind or recipe. Can be repeated.",
+    ),
+]
+"""Give it the default None."""
+
+
 def as_json(content: Any) -> None:
     """Print strict JSON."""
     from confide.stores import plain
@@ -27,16 +46,31 @@ def as_json(content: Any) -> None:
 
 
 def result(found: AuditResult, out: Path, *, json_wanted: bool) -> None:
-    """Show the result of an audit and where it lies."""
+    """Show the result of an audit and where it lies.
+
+    Raises
+    ------
+    GuardError : a guard refuses the result and was not accepted by name; all is shown before
+    """
+    from confide.audits.guards import refusal
+    from confide.errors import GuardError
+
+    _show(found, out, json_wanted=json_wanted)
+    if why := refusal(found.summary["guards"]):
+        raise GuardError(why)
+
+
+def _show(found: AuditResult, out: Path, *, json_wanted: bool) -> None:
     if json_wanted:
         as_json(found.summary)
         return
     from rich.console import Console
 
-    from confide.reports.text import renderables
+    from confide.reports import released, text
 
+    of_one_model = found.summary.get("kind") == "released_model"
     console = Console(highlight=False)
-    for part in renderables(found):
+    for part in (released if of_one_model else text).renderables(found):
         console.print(part)
     console.print(f"Report: {out / 'report.html'}", soft_wrap=True, markup=False)
 

@@ -8,20 +8,23 @@ from __future__ import annotations
 import html
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
+from confide.audits.verdict import SCREENS
 from confide.reports import numbers
-from confide.reports.view import Group
+from confide.reports.groups_view import Cell
 
-# Survival series in the order of the legend: (series, what the reader is told, style).
+# Survival series in the order of the legend: (series, what the reader is told, style, colour).
 _SURVIVAL = (
-    ("joint", "all records of a patient together", "measured"),
-    ("joint_null", "the same, expected by chance", "null"),
-    ("max", "the patient's worst record", "measured"),
-    ("max_null", "the same, expected by chance", "null"),
+    ("joint", "measured, all records together", "measured", 0),
+    ("joint_null", "the same, by chance", "null", 0),
+    ("joint_corrected", "the same, corrected for noise", "corrected", 2),
+    ("max", "measured, the worst record", "beside", 1),
+    ("max_null", "the same, by chance", "null", 1),
 )
 
 
@@ -29,7 +32,7 @@ def roc(curves: pd.DataFrame) -> dict[str, Any] | None:
     """ROC curves on two logarithmic axes, None if there is no point to draw."""
     points = _of(curves, "roc")
     # A logarithmic axis has no zero: points there are left out, bands are cut at the floor.
-    points = points[(points["x"] > 0) & (points["y"] > 0)]
+    points = points[(points["x"] > 0) & (points["y"] > 0) & ~points["series"].isin(SCREENS)]
     if points.empty:
         return None
     # dict.fromkeys: each series once, in the order of the table.
@@ -44,18 +47,28 @@ def roc(curves: pd.DataFrame) -> dict[str, Any] | None:
 def survival(curves: pd.DataFrame) -> dict[str, Any] | None:
     """Share of patients at or above an AUC, None if there is no point to draw."""
     points = _of(curves, "survival")
-    points = points[(points["x"] >= 0.5) & (points["y"] > 0)]
-    if points.empty:
+    points = points[points["x"] >= 0.5]
+    if _same(points, "joint", "max"):  # every patient has one record
+        points = points[~points["series"].isin(["max", "max_null"])]
+    present = set(points.loc[points["y"] > 0, "series"])
+    if not present:
         return None
-    present = set(points["series"])
     series = [
-        _series(points[points["series"] == key], label, style, i // 2)
-        for i, (key, label, style) in enumerate(_SURVIVAL)
+        _series(points[points["series"] == key], label, style, colour)
+        for key, label, style, colour in _SURVIVAL
         if key in present
     ]
+    points = points[points["y"] > 0]
     measured = points[points["series"].isin(["joint", "max"])]
     lowest = float((measured if len(measured) else points)["y"].min())
-    return {"series": series, "x_floor": 0.5, "y_floor": _decade(lowest), "diagonal": False}
+    return {
+        "series": series,
+        "x_floor": 0.5,
+        "y_floor": _decade(lowest),
+        "diagonal": False,
+        "drawn": sorted(present),
+        "chance_band": any(one["band_x"] for one in series if one["style"] == "null"),
+    }
 
 
 def _of(curves: pd.DataFrame, curve: str) -> pd.DataFrame:
@@ -66,8 +79,15 @@ def _of(curves: pd.DataFrame, curve: str) -> pd.DataFrame:
     )
 
 
+def _same(points: pd.DataFrame, one: str, other: str) -> bool:
+    a, b = (points.loc[points["series"] == key, ["x", "y"]].to_numpy() for key in (one, other))
+    return bool(len(a)) and a.shape == b.shape and bool((a == b).all())
+
+
 def _series(points: pd.DataFrame, label: str, style: str, colour: int) -> dict[str, Any]:
-    band = points.dropna(subset=["low", "high"])
+    # A logarithmic axis has no zero, but an upper bound of a share of zero has its place.
+    band = points[(points["high"] > 0) & (style != "beside")].dropna(subset=["low", "high"])
+    points = points[points["y"] > 0]
     return {
         "name": label,
         # plotly reads a few tags in names; escaped, they are shown as they were written.
@@ -116,13 +136,13 @@ class Mark:
 
 @dataclass(frozen=True, kw_only=True)
 class Forest:
-    """One logarithmic axis shared by all groups, and the marks of their cells in order.
+    """One logarithmic axis shared by all tables, and the marks of their cells in order.
 
     Attributes
     ----------
     ticks : (position in percent, text)
     one : position of a ratio of 1
-    marks : for every group one mark a cell, None where there is nothing to draw
+    marks : for every table one mark a cell, None where there is nothing to draw
     """
 
     ticks: tuple[tuple[float, str], ...]
@@ -134,12 +154,12 @@ _WIDEST = 5  # 2^5: beyond 32 times as many the end of an interval says nothing 
 _MARGIN = 6.0  # percent on each side, so that the outer ticks keep their text
 
 
-def forest(groups: list[Group]) -> Forest:
-    """The forest plot of all group values that may be shown."""
+def forest(tables: Sequence[Sequence[Cell]]) -> Forest:
+    """The forest plot of all group values that may be shown, table by table."""
     values = [
         math.log2(bound)
-        for group in groups
-        for cell in group.cells
+        for cells in tables
+        for cell in cells
         for bound in cell.bounds
         if bound is not None and 0 < bound < math.inf
     ]
@@ -178,8 +198,8 @@ def forest(groups: list[Group]) -> Forest:
         marks=tuple(
             tuple(
                 mark(cell.bounds, f"{cell.value}: ratio {cell.ratio}, interval {cell.interval}")
-                for cell in group.cells
+                for cell in cells
             )
-            for group in groups
+            for cells in tables
         ),
     )

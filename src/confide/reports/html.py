@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from confide.audits.result import AuditResult
-from confide.reports import figures, numbers, view, wording
+from confide.reports import epsilon_view, figures, groups_view, numbers, view, wording
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _MOST_PATIENTS = 200
@@ -38,7 +38,8 @@ def render(
     the page, a few MB because the drawing library is inside; figures of fewer than 10 patients
     are withheld, and a Content-Security-Policy forbids all network access
     """
-    groups = view.groups(result)
+    groups = groups_view.groups(result)
+    pairs = groups_view.pairs(result)
     plots = {"roc": figures.roc(result.curves), "survival": figures.survival(result.curves)}
     drawn = {name: plot for name, plot in plots.items() if plot is not None}
     # Only figures need scripts; without one the page carries none.
@@ -53,21 +54,26 @@ def render(
         patients=view.part(result.summary, "patients"),
         verdict=wording.verdict(result.summary),
         wording=wording,
+        alerts=view.alerts(result.summary),
         guards=view.guards(result.summary),
         warnings=view.warnings(result.summary),
+        screens=view.screens(result.summary),
         attacks=view.attacks(result.summary),
         strongest=view.strongest(result.summary),
         prevalences=view.prevalences(result.summary),
         figures=plots,
         tails=view.tails(result.summary),
         groups=groups,
-        forest=figures.forest(groups),
+        pairs=pairs[:_MOST_CELLS],
+        n_pairs=len(pairs),
+        forest=figures.forest([*(group.cells for group in groups), pairs[:_MOST_CELLS]]),
         most_cells=_MOST_CELLS,
         listed=view.patients_at_risk(result, limit=_MOST_PATIENTS, show_ids=show_ids),
         show_ids=show_ids,
-        utility=view.utility_overall(result.summary),
-        utility_by_group=view.utility_by_group(result),
-        epsilon=view.epsilon_table(result.summary),
+        utility=groups_view.utility_overall(result.summary),
+        utility_by_group=groups_view.utility_by_group(result),
+        epsilon=epsilon_view.bounds(result.summary),
+        lower_only=epsilon_view.LOWER_ONLY,
     )
 
 

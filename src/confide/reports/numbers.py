@@ -137,6 +137,10 @@ _ATTACKS = {
     "rmia": "RMIA",
     "rmia_offline": "offline RMIA",
     "loss": "loss threshold",
+    "calibrated_loss": "difficulty-calibrated loss",
+    "quantile": "quantile regression",
+    "lt_iqr": "LT-IQR (screen)",
+    "stacked": "stacked",
 }
 
 

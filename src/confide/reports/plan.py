@@ -14,17 +14,18 @@ from confide.reports import numbers
 
 def renderables(found: dict[str, Any]) -> list[RenderableType]:
     """Tables of what :func:`confide.runs.plan` returns."""
-    return [
-        _costs(found),
-        Padding(_budgets(found), (1, 0)),
-        Text(_EXPLANATION),
-    ]
+    parts: list[RenderableType] = [_costs(found), Padding(_budgets(found), (1, 0))]
+    parts.append(Text(_EXPLANATION))
+    if found["until"] is not None:
+        parts += [Padding(_looks(found["until"]), (1, 0)), Text(_of_looks(found))]
+    return parts
 
 
 _EXPLANATION = (
-    "se: standard error of a patient's AUC where nothing leaks. A patient alone is listed from "
-    "the given AUC upwards; where none is given, the number of patients with complete leakage that "
-    "it takes for any to be listed."
+    "95 %: half the width of the interval of a patient's AUC where nothing leaks. Listed from: the "
+    "measured AUC from which a patient alone is listed. 4 in 5: the true AUC at which such a "
+    "patient is listed in 4 of 5 audits. Patients: where no patient alone can be listed, how many "
+    "with complete leakage it takes."
 )
 
 
@@ -33,35 +34,88 @@ def _costs(found: dict[str, Any]) -> Table:
     table.add_column(Text("This audit", style="bold"))
     table.add_column("", justify="right")
     seconds = found["seconds"]
+    most = "" if found["until"] is None else "at most "
     rows = {
-        "models": f"{found['n_models']:,}",
+        "models": f"{most}{found['n_models']:,}",
         "audited patients": f"{found['n_patients']:,}",
         "audited records": f"{found['n_records']:,}",
+        "canaries (patients)": f"{found['n_canaries']:,}",
         "held-out records": f"{found['n_heldout_records']:,}",
         "models trained at once": f"{found['models_at_once']:,}",
-        "time on this machine": "not measured" if seconds is None else f"about {duration(seconds)}",
-        "signals on disk": size(found["disk_bytes"]),
+        "time on this machine": "not measured"
+        if seconds is None
+        else f"{most or 'about '}{duration(seconds)}",
+        "signals on disk": f"{most}{size(found['disk_bytes'])}",
     }
+    if not found["n_canaries"]:
+        del rows["canaries (patients)"]
     for name, value in rows.items():
         table.add_row(name, value)
     return table
 
 
 def _budgets(found: dict[str, Any]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(Text("Budgets: models", style="bold"), justify="right")
-    for column in ("se", "listed alone from AUC", "or patients it takes"):
-        table.add_column(column, justify="right")
+    columns = ("95 %", "listed from", "4 in 5", "patients", "time", "disk")
+    table = _table("Budgets: models", columns)
     for row in found["budgets"]:
-        smallest = row["smallest_detectable_auc"]
         chosen = "> " if row["n_models"] == found["n_models"] else ""
         table.add_row(
             f"{chosen}{row['n_models']:,}",
-            f"{row['se']:.3f}",
-            "none" if smallest is None else numbers.auc(smallest),
-            "" if smallest is not None else f"{row['n_perfect_needed']:,}",
+            f"± {row['half_width']:.3f}",
+            _area(row["smallest_detectable_auc"]),
+            _area(row["detectable_auc"]),
+            _needed(row),
+            "" if row["seconds"] is None else duration(row["seconds"]),
+            size(row["disk_bytes"]),
         )
     return table
+
+
+def _looks(until: dict[str, Any]) -> Table:
+    table = _table("Looks: models", ("se", "listed from", "patients", "listed without looks from"))
+    for row in until["looks"]:
+        table.add_row(
+            f"{row['n_models']:,}",
+            f"{row['se']:.3f}",
+            _area(row["smallest_detectable_auc"]),
+            _needed(row),
+            _area(row["smallest_detectable_auc_without_looks"]),
+        )
+    return table
+
+
+def _of_looks(found: dict[str, Any]) -> str:
+    until = found["until"]
+    text = (
+        f"Until {until['rule']}: models are trained in blocks of 16 and the run may stop at each "
+        f"look. Every list is made at a false discovery rate of {until['fdr_of_look']:.3g}, which "
+        f"is {until['fdr']:g} over {len(until['looks'])} looks; this and the blocks are what the "
+        "looks cost. se: standard error of a patient's AUC where nothing leaks."
+    )
+    if "n_models_needed" not in until:
+        return text + " A run that lists nobody trains all its models."
+    last = until["stops_at_most_at"]
+    return text + (
+        f" It takes about {until['n_models_needed']:,} models at most to reach the standard error"
+        + (f": the run stops at {last:,} or before." if last else ", more than this run has.")
+    )
+
+
+def _table(first: str, columns: tuple[str, ...]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(Text(first, style="bold"), justify="right")
+    for column in columns:
+        table.add_column(column, justify="right")
+    return table
+
+
+def _area(value: float | None) -> str:
+    return "none" if value is None else numbers.auc(value)
+
+
+def _needed(row: dict[str, Any]) -> str:
+    alone = row["smallest_detectable_auc"] is not None
+    return "" if alone else f"{row['n_perfect_needed']:,}"
 
 
 def duration(seconds: float) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import textwrap
 
 from rich import box
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from confide.audits.result import AuditResult
-from confide.reports import numbers, view, wording
+from confide.reports import epsilon_view, groups_view, numbers, view, wording
 
 _MOST_CELLS = 5
 
@@ -19,10 +19,12 @@ _MOST_CELLS = 5
 def renderables(result: AuditResult) -> list[RenderableType]:
     """What to print, in order, with ``rich.console.Console.print``.
 
-    The verdict, what speaks against it, the attacks, the risk of patients, the groups that differ
-    most and the utility.  Names are shown as text whatever they hold, and no patient is named.
+    Guards that failed, the verdict, what else speaks against it, the attacks, the risk of patients,
+    the groups that differ most, the utility and the bounds of epsilon.  Names are shown as text
+    whatever they hold, and no patient is named.
     """
     parts = [
+        _alerts(result),
         _verdict(result),
         _cautions(result),
         _attacks(result),
@@ -30,6 +32,7 @@ def renderables(result: AuditResult) -> list[RenderableType]:
         _tails(result),
         _groups(result),
         _utility(result),
+        _epsilon(result),
     ]
     return [part for part in parts if part is not None]
 
@@ -63,6 +66,16 @@ def _spaced(part: RenderableType) -> RenderableType:
     return Padding(part, (1, 0, 0, 0))
 
 
+def _alerts(result: AuditResult) -> RenderableType | None:
+    alerts = view.alerts(result.summary)
+    if not alerts:
+        return None
+    text = Text()
+    for what, why in alerts:
+        text.append(what, style="bold").append(f" {why}\n")
+    return text
+
+
 def _verdict(result: AuditResult) -> RenderableType:
     verdict = wording.verdict(result.summary)
     text = Text.assemble((f"{verdict.label.upper()}: ", "bold"), verdict.text or verdict.headline)
@@ -79,7 +92,7 @@ def _cautions(result: AuditResult) -> RenderableType | None:
     lines = [
         f"Guard {guard['name']} {guard['status']}: {guard['message']}"
         for guard in view.guards(result.summary)
-        if guard["status"] != "passed"
+        if guard["status"] not in ("passed", "failed", "accepted")  # those stand on top
     ]
     lines += [f"Warning: {line}" for line in view.warnings(result.summary)]
     return _spaced(Text("\n".join(lines))) if lines else None
@@ -102,13 +115,17 @@ def _attacks(result: AuditResult) -> RenderableType | None:
         found = {rate.fpr: rate.tpr for rate in attack.rates}
         auc = numbers.with_interval(attack.auc, attack.interval)
         _row(table, attack.name, auc, *(found.get(fpr, "") for fpr in rates))
-    return _spaced(table)
+    screens = view.screens(result.summary)
+    notes = [_spaced(Text(f"{screen.name}: {screen.text}")) for screen in screens]
+    return _spaced(Group(table, *notes))
 
 
 def _patients(result: AuditResult) -> RenderableType:
     patients = view.part(result.summary, "patients")
     control = view.part(patients, "control")
+    canaries = view.part(patients, "canaries")
     smallest = numbers.auc(patients.get("smallest_detectable_auc"))
+    strong = numbers.auc(patients.get("detectable_auc_80"))
     table = Table.grid(padding=(0, 2))
     table.add_column(overflow="fold")
     table.add_column(overflow="fold")
@@ -123,15 +140,22 @@ def _patients(result: AuditResult) -> RenderableType:
         else f"{listed}, at a false discovery rate of {numbers.rate(patients.get('fdr'))}",
         "Smallest risk that could be listed": "none: no patient alone could be listed"
         if smallest == numbers.MISSING
-        else f"AUC {smallest}, of a patient alone at risk",
+        else f"AUC {smallest} measured, of a patient alone",
+        "Listed in four audits of five": f"true AUC {strong}, of a patient alone",
         "Positive control": f"{numbers.count(control.get('found'))} of "
         f"{numbers.count(control.get('planted'))} planted patients found"
         if control
         else "not run",
+        "Canaries": f"{numbers.count(canaries.get('found'))} of "
+        f"{numbers.count(canaries.get('planted'))} found (trained on with wrong labels)",
     }
+    if strong == numbers.MISSING:
+        del rows["Listed in four audits of five"]
+    if not canaries:
+        del rows["Canaries"]
     for label, value in rows.items():
         _row(table, label, value)
-    return _spaced(table)
+    return _spaced(Group(table, *(Text(line) for line in wording.looks(patients))))
 
 
 def _tails(result: AuditResult) -> RenderableType | None:
@@ -139,18 +163,21 @@ def _tails(result: AuditResult) -> RenderableType | None:
     if not tails:
         return None
     corrected = any(tail.corrected != numbers.MISSING for tail in tails)
-    columns = ["AUC", "measured", "95% interval", "by chance"]
+    last = ["corrected (95% bounds)"] if corrected else []
     table = _table(
-        "Share of patients at or above an AUC", *columns, *(["corrected"] if corrected else [])
+        "Share of patients at or above an AUC",
+        *("AUC", "measured (95% interval)", "by chance", *last),
+        caption="corrected: share whose true AUC is that large" if corrected else "",
     )
     for tail in tails:
-        cells = [tail.threshold, tail.raw, tail.interval, tail.null]
-        _row(table, *cells, *([tail.corrected] if corrected else []))
+        measured = numbers.with_interval(tail.raw, tail.raw_interval)
+        true = numbers.with_interval(tail.corrected, tail.corrected_interval)
+        _row(table, tail.threshold, measured, tail.null, *([true] if corrected else []))
     return _spaced(table)
 
 
 def _groups(result: AuditResult) -> RenderableType | None:
-    cells = view.top_cells(result, _MOST_CELLS)
+    cells = groups_view.top_cells(result, _MOST_CELLS)
     if not cells:
         return None
     table = _table(
@@ -160,18 +187,18 @@ def _groups(result: AuditResult) -> RenderableType | None:
         "ratio (95% interval)",
         "p",
         "q",
-        caption=f"The {len(cells)} smallest p; cells of fewer than {view.SMALL_CELL} patients are "
-        "left out",
+        caption=f"The {len(cells)} smallest p; q is corrected for all compared. Left out: values "
+        f"of fewer than {view.SMALL_CELL} patients, and those that would give their number away",
     )
     for cell in cells:
         ratio = numbers.with_interval(cell.ratio, cell.interval)
-        name = textwrap.shorten(f"{cell.group}: {cell.value}", 100, placeholder=" ...")
+        name = textwrap.shorten(cell.full_name, 100, placeholder=" ...")
         _row(table, name, cell.n_patients, ratio, cell.p_value, cell.q_value)
     return _spaced(table)
 
 
 def _utility(result: AuditResult) -> RenderableType | None:
-    utility = view.utility_overall(result.summary)
+    utility = groups_view.utility_overall(result.summary)
     if utility is None:
         return None
     if utility.withheld:
@@ -179,3 +206,26 @@ def _utility(result: AuditResult) -> RenderableType | None:
     auroc = numbers.with_interval(utility.auroc, utility.auroc_interval)
     accuracy = numbers.with_interval(utility.accuracy, utility.accuracy_interval)
     return _spaced(Text(f"Utility on held-out patients: AUROC {auroc}, accuracy {accuracy}"))
+
+
+def _epsilon(result: AuditResult) -> RenderableType | None:
+    found = epsilon_view.bounds(result.summary)
+    if found is None:
+        return None
+    claims: dict[tuple[str, str], list[epsilon_view.Bound]] = {}
+    for one in found.epsilon:
+        claims.setdefault((one.delta, one.confidence), []).append(one)
+    parts: list[RenderableType] = []
+    for (delta, confidence), bounds in claims.items():
+        title = f"Lower bounds of epsilon at delta {delta}, confidence {confidence} each"
+        table = _table(title, "evidence", "whose", "unit", "epsilon at least")
+        for one in bounds:
+            _row(table, f"{one.method} [{one.note}]", one.whose, one.unit, one.value)
+        parts.append(table)
+    lines = [
+        f"{one.method} [{one.note}], {one.whose}, {one.unit}: mu {one.value} at {one.confidence}"
+        for one in found.gaussian
+    ]
+    lines += [f"[{i}] {line}" for i, line in enumerate(found.notes, start=1)]
+    lines += [epsilon_view.LOWER_ONLY, *([found.caution] if found.caution else [])]
+    return _spaced(Group(*parts, Text("\n".join(lines))))

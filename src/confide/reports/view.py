@@ -12,10 +12,12 @@ from typing import Any
 
 import pandas as pd
 
+from confide.audits import suppression
 from confide.audits.result import AuditResult
+from confide.audits.verdict import SCREENS
 from confide.reports import numbers
 
-SMALL_CELL = 10
+SMALL_CELL = suppression.SMALL_CELL
 """Figures of fewer patients than this are withheld from every report."""
 
 WITHHELD = f"< {SMALL_CELL}"
@@ -49,42 +51,32 @@ class Attack:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Screen:
+    """An attack that ranks members, of which an AUC would say nothing."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Tail:
-    """Share of patients at or above one AUC."""
+    """Share of patients at or above one AUC, each estimate with its own interval.
+
+    Attributes
+    ----------
+    threshold : the AUC
+    raw, raw_interval : share measured, and its 95 % interval
+    null, null_interval : share by chance alone, and the middle 95 % of what chance gives
+    corrected, corrected_interval : share whose true AUC is that large, and its 95 % bounds
+    """
 
     threshold: str
     raw: str
-    interval: str
+    raw_interval: str
     null: str
+    null_interval: str
     corrected: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cell:
-    """One value of one group; `withheld` cells hold no figure at all."""
-
-    group: str
-    value: str
-    withheld: bool
-    n_patients: str = WITHHELD
-    share: str = ""
-    ratio: str = ""
-    interval: str = ""
-    p_value: str = ""
-    q_value: str = ""
-    mean_auc: str = ""
-    bounds: tuple[float | None, float | None, float | None] = (None, None, None)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Group:
-    """All values of one group, and what holds for the group as a whole."""
-
-    name: str
-    p_value: str
-    n_tail: str
-    n_conflicts: str
-    cells: tuple[Cell, ...]
+    corrected_interval: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,22 +88,11 @@ class Patient:
     auc_joint: str
     auc_se: str
     auc_max: str
+    risk: str
+    risk_interval: str
+    local_fdr: str
     p_value: str
     q_value: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Utility:
-    """How well the models do their task on patients that no model has seen."""
-
-    value: str
-    withheld: bool
-    n_patients: str = WITHHELD
-    auroc: str = ""
-    auroc_interval: str = ""
-    accuracy: str = ""
-    accuracy_interval: str = ""
-    beside: Cell | None = None
 
 
 def part(summary: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
@@ -127,12 +108,12 @@ def _falling(measured: Mapping[str, Any]) -> list[str]:
 
 
 def attacks(summary: Mapping[str, Any]) -> list[Attack]:
-    """The attacks, in the order of the summary."""
+    """The attacks, in the order of the summary; without those that only rank members."""
     return [
         Attack(
             name=numbers.attack(key),
             auc=numbers.auc(found.get("auc")),
-            interval=_auc_interval(found, "auc_low", "auc_high"),
+            interval=auc_interval(found, "auc_low", "auc_high"),
             balanced_accuracy=numbers.auc(found.get("balanced_accuracy")),
             rates=tuple(
                 _rate(fpr, part(found, "tpr_at_fpr", fpr))
@@ -140,28 +121,57 @@ def attacks(summary: Mapping[str, Any]) -> list[Attack]:
             ),
         )
         for key in part(summary, "attacks")
+        if key not in SCREENS
         for found in [part(summary, "attacks", key)]
     ]
 
 
+def screens(summary: Mapping[str, Any]) -> list[Screen]:
+    """The attacks that only rank members, each with what it is worth."""
+    return [
+        Screen(
+            name=numbers.attack(key),
+            text="It ranks the members of a model, those most at risk first; it was not made to "
+            "tell members from outsiders, so its AUC is left out. "
+            + _screened(part(summary, "attacks", key, "screen")),
+        )
+        for key in part(summary, "attacks")
+        if key in SCREENS
+    ]
+
+
+def _screened(found: Mapping[str, Any]) -> str:
+    precision, share = (numbers.percent(found.get(key)) for key in ("precision", "all"))
+    if numbers.MISSING in (precision, share):
+        return "How well it ranks them was not measured."
+    by, top, fpr = found.get("by"), found.get("top"), found.get("fpr")
+    return (
+        f"Of the {numbers.rate(top)} of members that it ranks first, {numbers.attack(by)} finds "
+        f"{precision} at {numbers.rate(fpr)} false positives; of all members {share}."
+    )
+
+
 def strongest(summary: Mapping[str, Any]) -> Attack | None:
     """The attack with the highest AUC, None if there is none."""
-    measured = part(summary, "attacks")
-    order = [numbers.number(part(measured, key).get("auc")) for key in measured]
+    measured = [key for key in part(summary, "attacks") if key not in SCREENS]
+    order = [numbers.number(part(summary, "attacks", key).get("auc")) for key in measured]
     ranked = sorted(
         zip(order, attacks(summary), strict=True), key=lambda x: -1.0 if x[0] is None else x[0]
     )
     return ranked[-1][1] if ranked else None
 
 
-def _auc_interval(found: Mapping[str, Any], low: str, high: str) -> str:
+def auc_interval(found: Mapping[str, Any], low: str, high: str) -> str:
+    """Two bounds of an AUC, found under these keys, as one text."""
     return numbers.interval(numbers.auc(found.get(low)), numbers.auc(found.get(high)))
 
 
-def _percent_interval(found: Mapping[str, Any], middle: Any) -> str:
-    like = numbers.number(middle) or found.get("high")  # a share of 0 has no digits to follow
+def _percent_interval(
+    found: Mapping[str, Any], middle: Any, low: str = "low", high: str = "high"
+) -> str:
+    like = numbers.number(middle) or found.get(high)  # a share of 0 has no digits to follow
     return numbers.interval(
-        numbers.percent(found.get("low"), like=like), numbers.percent(found.get("high"), like=like)
+        numbers.percent(found.get(low), like=like), numbers.percent(found.get(high), like=like)
     )
 
 
@@ -194,79 +204,20 @@ def tails(summary: Mapping[str, Any]) -> list[Tail]:
         Tail(
             threshold=key,
             raw=numbers.percent(one.get("raw")),
-            interval=_percent_interval(one, one.get("raw")),
+            raw_interval=_percent_interval(one, one.get("raw"), "raw_low", "raw_high"),
             null=numbers.percent(one.get("null")),
+            null_interval=_percent_interval(one, one.get("null"), "null_low", "null_high"),
             corrected=numbers.percent(one.get("corrected")),
+            corrected_interval=_percent_interval(one, one.get("corrected")),
         )
         for key in sorted(found, key=float)
         for one in [part(found, key)]
     ]
 
 
-def _rows(frame: pd.DataFrame) -> Iterable[dict[str, Any]]:
+def rows(frame: pd.DataFrame) -> Iterable[dict[str, Any]]:
+    """The rows of a table, each as a mapping from column to value."""
     return ({str(k): v for k, v in row.items()} for row in frame.to_dict("records"))
-
-
-def _is_small(n: Any) -> bool:
-    # A cell of unknown size is treated as a small one.
-    known = numbers.number(n)
-    return known is None or known < SMALL_CELL
-
-
-def groups(result: AuditResult) -> list[Group]:
-    """Every group with its values, in the order of the table of groups."""
-    cells: dict[str, list[Cell]] = {}
-    for row in _rows(result.groups):
-        cells.setdefault(str(row["group"]), []).append(_cell(row))
-    overall = part(result.summary, "groups")
-    names = [*cells, *(key for key in overall if key not in cells)]
-    return [
-        Group(
-            name=numbers.name(key),
-            p_value=numbers.p_value(part(overall, key).get("p_value")),
-            n_tail=numbers.count(part(overall, key).get("n_tail")),
-            n_conflicts=_conflicts(part(overall, key).get("n_conflicts")),
-            cells=tuple(cells.get(key, ())),
-        )
-        for key in names
-    ]
-
-
-def _conflicts(n: Any) -> str:
-    known = numbers.number(n)
-    if not known:
-        return ""
-    return f"fewer than {SMALL_CELL}" if known < SMALL_CELL else numbers.count(known)
-
-
-def _cell(row: Mapping[str, Any]) -> Cell:
-    group, value = numbers.name(row["group"]), numbers.name(row["value"])
-    if _is_small(row.get("n_patients")):
-        return Cell(group=group, value=value, withheld=True)
-    low, high = row.get("ratio_low"), row.get("ratio_high")
-    return Cell(
-        group=group,
-        value=value,
-        withheld=False,
-        n_patients=numbers.count(row["n_patients"]),
-        share=numbers.percent(row.get("share_of_tail")),
-        ratio=numbers.ratio(row.get("ratio")),
-        interval=numbers.interval(numbers.ratio(low), numbers.ratio(high)),
-        p_value=numbers.p_value(row.get("p_value")),
-        q_value=numbers.p_value(row.get("q_value")),
-        mean_auc=numbers.auc(row.get("mean_auc")),
-        bounds=(numbers.number(low), numbers.number(row.get("ratio")), numbers.number(high)),
-    )
-
-
-def top_cells(result: AuditResult, n: int) -> list[Cell]:
-    """The `n` group values with the smallest p-values that may be shown."""
-    shown = [row for row in _rows(result.groups) if not _is_small(row.get("n_patients"))]
-    order = [numbers.number(row.get("p_value")) for row in shown]
-    ranked = sorted(
-        zip(order, range(len(shown)), strict=True), key=lambda x: 2.0 if x[0] is None else x[0]
-    )
-    return [_cell(shown[i]) for _, i in ranked[:n]]
 
 
 def patients_at_risk(result: AuditResult, *, limit: int, show_ids: bool) -> list[Patient]:
@@ -288,45 +239,14 @@ def patients_at_risk(result: AuditResult, *, limit: int, show_ids: bool) -> list
             auc_joint=numbers.auc(row.get("auc_joint")),
             auc_se=numbers.auc(row.get("auc_se")),
             auc_max=numbers.auc(row.get("auc_max")),
+            risk=numbers.auc(row.get("risk")),
+            risk_interval=auc_interval(row, "risk_low", "risk_high"),
+            local_fdr=numbers.p_value(row.get("local_fdr")),
             p_value=numbers.p_value(row.get("p_value")),
             q_value=numbers.p_value(row.get("q_value")),
         )
-        for i, row in enumerate(_rows(listed), start=1)
+        for i, row in enumerate(rows(listed), start=1)
     ]
-
-
-def utility_overall(summary: Mapping[str, Any]) -> Utility | None:
-    """Utility over all held-out patients, None where it was not measured."""
-    found = part(summary, "utility", "overall")
-    return _utility("All held-out patients", found, None) if found else None
-
-
-def utility_by_group(result: AuditResult) -> dict[str, list[Utility]]:
-    """Utility of every group value, each beside the privacy of the same value."""
-    beside = {(str(row["group"]), str(row["value"])): _cell(row) for row in _rows(result.groups)}
-    found = part(result.summary, "utility", "by_group")
-    return {
-        numbers.name(group): [
-            _utility(numbers.name(value), part(found, group, value), beside.get((group, value)))
-            for value in part(found, group)
-        ]
-        for group in found
-    }
-
-
-def _utility(value: str, found: Mapping[str, Any], beside: Cell | None) -> Utility:
-    if _is_small(found.get("n_patients")):
-        return Utility(value=value, withheld=True, beside=beside)
-    return Utility(
-        value=value,
-        withheld=False,
-        n_patients=numbers.count(found.get("n_patients")),
-        auroc=numbers.auc(found.get("auroc")),
-        auroc_interval=_auc_interval(found, "low", "high"),
-        accuracy=numbers.auc(found.get("accuracy")),
-        accuracy_interval=_auc_interval(found, "accuracy_low", "accuracy_high"),
-        beside=beside,
-    )
 
 
 def guards(summary: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -335,8 +255,21 @@ def guards(summary: Mapping[str, Any]) -> list[dict[str, str]]:
         {key: numbers.name(guard.get(key)) for key in ("name", "status", "message")}
         for guard in summary.get("guards") or []
     ]
-    rank = {"failed": 0, "unknown": 1, "passed": 2}
-    return sorted(found, key=lambda guard: rank.get(guard["status"], 1))
+    rank = {"failed": 0, "accepted": 1, "unknown": 2, "passed": 3}
+    return sorted(found, key=lambda guard: rank.get(guard["status"], 2))
+
+
+def alerts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What stands on top of a report: guards that failed, whether accepted or not, and why."""
+    return [
+        (
+            f"Guard {guard['name']} failed{' and was accepted' * (status == 'accepted')}.",
+            guard["message"],
+        )
+        for guard in guards(summary)
+        for status in [guard["status"]]
+        if status in ("failed", "accepted")
+    ]
 
 
 def warnings(summary: Mapping[str, Any]) -> list[str]:
@@ -375,12 +308,3 @@ def method_rows(method: Mapping[str, Any], prefix: str = "") -> list[tuple[str, 
         else:
             rows.append((label, _plain(None if isinstance(value, Mapping) else value)))
     return rows
-
-
-def epsilon_table(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the bounds on epsilon, with whatever facts each bound states."""
-    bounds = [bound for bound in summary.get("epsilon") or [] if isinstance(bound, Mapping)]
-    header = list(dict.fromkeys(key for bound in bounds for key in bound))
-    return [key.replace("_", " ") for key in header], [
-        [_plain(bound.get(key)) for key in header] for bound in bounds
-    ]

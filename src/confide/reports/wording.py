@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from confide.audits import guards
 from confide.reports import numbers
 from confide.reports.view import part
 
@@ -47,7 +48,7 @@ def verdict(summary: Mapping[str, Any]) -> Verdict:
         case "none_found":
             return _none_found(patients, text)
         case _:
-            return _not_established(patients, text)
+            return _not_established(summary, patients, text)
 
 
 def _at_risk(summary: Mapping[str, Any], patients: Mapping[str, Any], text: str) -> Verdict:
@@ -68,9 +69,11 @@ def _at_risk(summary: Mapping[str, Any], patients: Mapping[str, Any], text: str)
             f"On average at most {numbers.rate(patients.get('fdr'))} of those on such a list "
             "are false alarms (rule of Benjamini and Hochberg), as long as patients hardly "
             "influence each other's figures.",
+            *looks(patients),
         ),
         means_not=(
             f"That the other patients are safe. {_reach(patients)}",
+            *_canaries(patients),
             "That anybody has attacked a model, or that a record could be rebuilt: only whether a "
             "patient was in the training data is measured.",
         ),
@@ -88,7 +91,9 @@ def _detectable(patients: Mapping[str, Any], text: str) -> Verdict:
             "guessing.",
             "No single patient stood out from chance at a false discovery rate of "
             f"{numbers.rate(patients.get('fdr'))}.",
+            *looks(patients),
             _control(patients),
+            *_canaries(patients),
         ),
         means_not=(
             f"That each patient is safe. {_reach(patients)}",
@@ -107,7 +112,9 @@ def _none_found(patients: Mapping[str, Any], text: str) -> Verdict:
         means=(
             "No single patient stood out from chance at a false discovery rate of "
             f"{numbers.rate(patients.get('fdr'))}.",
+            *looks(patients),
             _control(patients),
+            *_canaries(patients),
         ),
         means_not=(
             f"That the model is safe or the data anonymous. {_reach(patients)}",
@@ -118,18 +125,26 @@ def _none_found(patients: Mapping[str, Any], text: str) -> Verdict:
     )
 
 
-def _not_established(patients: Mapping[str, Any], text: str) -> Verdict:
+def _not_established(summary: Mapping[str, Any], patients: Mapping[str, Any], text: str) -> Verdict:
+    if guards.voided(summary.get("guards") or []):
+        means: tuple[str, ...] = (
+            "A check failed without which the figures do not mean what they should; see the "
+            "guards. A list of patients, long or short, is no evidence.",
+        )
+    else:
+        means = (
+            "The audit has no answer. It was not shown that it could find a patient at risk, so a "
+            "short or empty list is no evidence.",
+            _control(patients),
+            *_canaries(patients),
+            _reach(patients),
+        )
     return Verdict(
         status="not_established",
         label="Not established",
         headline="This audit cannot say whether patients are at risk.",
         text=text,
-        means=(
-            "The audit has no answer. It was not shown that it could find a patient at risk, so a "
-            "short or empty list is no evidence.",
-            _control(patients),
-            _reach(patients),
-        ),
+        means=means,
         means_not=(
             "That patients are safe. Not established is never safe.",
             "That patients are at risk: this is just as open.",
@@ -144,10 +159,16 @@ def _reach(patients: Mapping[str, Any]) -> str:
             "With this number of models and patients no patient alone could have been listed, not "
             "even one given away completely."
         )
+    strong = numbers.auc(patients.get("detectable_auc_80"))
+    often = (
+        ""
+        if strong == numbers.MISSING
+        else f" A true AUC of {strong} is found in four audits of five."
+    )
     # Where many are at risk, the rule of the list reaches lower: this is about one alone.
     return (
-        f"A patient who is alone at risk is listed only from an AUC of {smallest} upwards; smaller "
-        "risks can stay unseen."
+        f"A patient who is alone at risk is listed only from a measured AUC of {smallest} "
+        f"upwards.{often} Smaller risks can stay unseen."
     )
 
 
@@ -159,6 +180,30 @@ def _control(patients: Mapping[str, Any]) -> str:
     return (
         f"Positive control: of {planted} planted patients, each of whose records has an AUC of "
         f"{numbers.auc(control.get('auc'))}, {found} were found."
+    )
+
+
+def _canaries(patients: Mapping[str, Any]) -> tuple[str, ...]:
+    """One sentence on the canaries, none where there are none."""
+    canaries = part(patients, "canaries")
+    planted, found = (numbers.count(canaries.get(key)) for key in ("planted", "found"))
+    if numbers.MISSING in (planted, found):
+        return ()
+    return (
+        f"Canaries: of {planted} held-out patients that were trained on with wrong labels, "
+        f"{found} were found.",
+    )
+
+
+def looks(patients: Mapping[str, Any]) -> tuple[str, ...]:
+    """One sentence on what the chance to stop early costs, none where there was none."""
+    n, fdr = numbers.number(patients.get("looks")), numbers.number(patients.get("fdr"))
+    if n is None or fdr is None or n <= 1:
+        return ()
+    return (
+        f"The list was made at a false discovery rate of {numbers.rate(float(f'{fdr / n:.3g}'))}: "
+        f"{numbers.rate(fdr)} divided by the {numbers.count(n)} looks that were planned, because "
+        "the audit could have stopped at any of them.",
     )
 
 
@@ -194,6 +239,14 @@ REFERENCES = (
     "Benjamini, Hochberg. Controlling the false discovery rate: a practical and powerful approach "
     "to multiple testing. Journal of the Royal Statistical Society B 57:289-300, 1995. "
     "(list of patients at risk)",
+    "Steinke, Nasr, Jagielski. Privacy auditing with one (1) training run. NeurIPS 2023. (bounds "
+    "of epsilon from guesses)",
+    "Jagielski, Ullman, Oprea. Auditing differentially private machine learning: how private is "
+    "private SGD? NeurIPS 2020. (bounds of epsilon from one patient)",
+    "Ignatiadis, Wager. Confidence intervals for nonparametric empirical Bayes analysis. "
+    "arXiv:1902.02774, 2021. (bounds of corrected shares)",
+    "Morris. Parametric empirical Bayes inference: theory and applications. Journal of the "
+    "American Statistical Association 78:47-55, 1983. (risk with noise taken out)",
     "Knolle et al. Disparate privacy risks from medical AI. Nature 656:192-198, 2026. "
     "(risk of a patient over models)",
 )

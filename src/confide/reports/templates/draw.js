@@ -33,8 +33,9 @@
       all.push({
         x: s.band_x.concat(s.band_x.slice().reverse()),
         y: s.high.map(clip).concat(s.low.map(clip).reverse()),
-        mode: "lines", fill: "toself", hoverinfo: "skip", opacity: 0.2,
-        fillcolor: colour("series-" + s.colour), line: { width: 0 },
+        mode: "lines", fill: "toself", hoverinfo: "skip",
+        opacity: s.style === "corrected" ? 0.12 : 0.22, line: { width: 0 },
+        fillcolor: colour(s.style === "null" ? "muted" : "series-" + s.colour),
       });
     }
     for (const s of figure.series) {
@@ -43,7 +44,7 @@
         x: s.x, y: s.y, mode: s.x.length > 1 ? "lines" : "markers",
         name: s.hover, hovertemplate: s.hover + "<br>" + hover + "<extra></extra>",
         line: {
-          color: colour("series-" + s.colour), width: isNull ? 1.4 : 2.4,
+          color: colour("series-" + s.colour), width: isNull ? 1.4 : s.style === "beside" ? 1.8 : 2.4,
           dash: isNull ? "dash" : "solid",
         },
         marker: { color: colour("series-" + s.colour) },
