@@ -112,8 +112,8 @@ def rounded() -> str:
     loss = np.log(expit(margin.astype(np.float32)) + np.float32(1e-8)).astype(np.float64)
     rate = [true_positive_rate(ordered(x, member), np.array([0.01]))[0][0] for x in (margin, loss)]
     return (
-        f"of confident models, in single precision, it finds {rate[1]:.1%} of members at 1 % false "
-        f"alarms; logit(p_y) finds {rate[0]:.1%}"
+        f"with confident models, in single precision, it finds {rate[1]:.1%} of members at 1 % "
+        f"false alarms; logit(p_y) finds {rate[0]:.1%}"
     )
 
 
@@ -136,7 +136,10 @@ def counts_tell() -> str:
     """The number of the other models that held a patient."""
     held = balanced(16, 4000, seed=0)
     found = [area(-(held.sum(axis=0) - row).astype(float), row) for row in held]
-    return f"this number alone has an AUC of {np.mean(found):.3f}"
+    return (
+        "the number of other models that held a record alone tells who is a member, with an AUC of "
+        f"{np.mean(found):.3f}"
+    )
 
 
 def leave_one_out_over_models() -> str:

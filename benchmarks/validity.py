@@ -6,7 +6,7 @@ much they give away, and with heavy-tailed signals; 1 to 30 records a patient, 8
 For every interval the share of studies in which it holds the truth, for every list the share that
 is false.  The tables of docs/validity.md are the output of
 
-    python benchmarks/validity.py --write docs/validity.md      # 15 minutes of one core
+    python benchmarks/validity.py --write docs/validity.md      # about 20 minutes of one core
     python benchmarks/validity.py --share 0.1                   # a tenth of the studies, printed
 """
 

@@ -93,7 +93,7 @@ def test_noise_of_the_published_size():
     """100 models on each side: SD .041 and a 99.9 % point of .626 from nothing."""
     none, everyone, exact = validity.published_table(1, patients=1000)[1:]
     assert exact[2:5] == ["0.041", "0.626", "0.72"]
-    assert float(none[2]) == pytest.approx(0.041, abs=0.002)
+    assert float(none[2]) == pytest.approx(0.041, abs=0.0031)
     assert float(none[3]) == pytest.approx(0.626, abs=0.025)
     for cell, least in ((none[4], 0.2), (everyone[4], 3.0)):
         true, measured, corrected = (float(x.split(" (")[0]) for x in cell.split(" / "))

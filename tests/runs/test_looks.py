@@ -14,9 +14,10 @@ from confide.audits.tail import tail
 from confide.cohort import Cohort
 from confide.config import load, parse, with_audit
 from confide.errors import ArgumentError, ConfigError, FolderError, MismatchError
-from confide.runs import looks, train_models
+from confide.runs import looks, run, train_models
 from confide.runs.looks import Look, Stable, StandardError, Until, named, planned, take
 from confide.runs.models import model_seeds
+from confide.runs.stored import StoredSignals
 from confide.stores import AuditFolder
 from confide.training.base import FunctionTrainer, Trainer
 
@@ -422,3 +423,30 @@ def test_a_damaged_manifest(change):
     for until in (good | change, [], "stable"):
         with pytest.raises(FolderError, match="`until` is damaged"):
             Until.of({"until": until})
+
+
+def test_the_audit_of_a_stopped_run_pays_for_its_looks(cohort, tmp_path):
+    """What is reported is the list of the look, of the models that were due, and nothing more."""
+    out = tmp_path / "out"
+    result = run(
+        cohort,
+        FunctionTrainer(learns(6.0), "f"),
+        out,
+        n_models=128,
+        until="stable",
+        attacks=("lira",),
+        fdr=0.1,
+    )
+    summary, n = result.summary, result.summary["n_models"]
+    assert summary["until"]["stopped_at"] == n < 128
+    assert summary["models_missing"] == []
+    assert not any("not finished" in warning for warning in summary["warnings"])
+    assert summary["patients"]["looks"] == len(planned(128)) == 4
+    folder = AuditFolder.read(out)
+    signal = StoredSignals(folder.array("logits"), folder.done, cohort.label, "binary")[:, :]
+    held = folder.array("membership")[:][folder.done]
+    seen = take(Stable(), signal[..., 0], held, cohort, fdr=0.1 / 4)
+    listed = result.patients["at_risk"].to_numpy()
+    np.testing.assert_array_equal(listed, seen.at_risk)
+    assert listed.sum() == summary["patients"]["n_at_risk"] > 10
+    np.testing.assert_array_equal(listed, result.patients["q_value"] <= 0.1)
