@@ -4,19 +4,26 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import typer
 import yaml
 
+from confide.attacks import KNOWN as KNOWN_ON_MODELS
+from confide.cohort import Cohort
 from confide.config import CodesConfig, load_as, parse, parse_as
 from confide.encoders.key import Key, unlock
 from confide.encoders.settings import LinearSettings, NeuraCryptSettings
 from confide.inversion.settings import NEEDS, AttackBlock
+from confide.masks import balanced
+from confide.runs import Model, audit_model, audit_scores
 from confide.runs.encode import encode
 
 ROOT = Path(__file__).parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 ATTACKS = (ROOT / "docs" / "attacks.md").read_text(encoding="utf-8")
+DESIGN = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
 ENCODING = (ROOT / "docs" / "encoding.md").read_text(encoding="utf-8")
 
 
@@ -99,7 +106,10 @@ def test_defaults_of_an_attack():
 
 
 def test_every_attack_stands_in_the_table():
-    assert set(re.findall(r"^\| `([a-z-]+)` \|", ATTACKS, flags=re.MULTILINE)) == set(NEEDS)
+    releases, models = ATTACKS.split("# Membership attacks on models\n")
+    assert set(re.findall(r"^\| `([a-z-]+)` \|", releases, flags=re.MULTILINE)) == set(NEEDS)
+    named = re.findall(r"`(\w+)`", "".join(re.findall(r"^\|[^|]*\|", models, flags=re.MULTILINE)))
+    assert set(named) == set(KNOWN_ON_MODELS)
 
 
 @pytest.fixture(scope="module")
@@ -123,8 +133,7 @@ def test_python_examples_run(released, monkeypatch, capsys):
 
 
 def test_folders_hold_what_the_design_lists(released):
-    design = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
-    listed = dict(re.findall(r"^\| `([\w./]+)` \|.*\| (yes|never) \|$", design, flags=re.MULTILINE))
+    listed = dict(re.findall(r"^\| `([\w./]+)` \|.*\| (yes|never) \|$", DESIGN, flags=re.MULTILINE))
     here = {
         path.relative_to(released).as_posix()
         for path in released.rglob("*")
@@ -140,6 +149,61 @@ def test_folders_hold_what_the_design_lists(released):
     assert {name for name, leaves in names.items() if leaves == "yes"} == inside | {
         "codes/a/codes.zarr"
     }
+
+
+def table_of(after):
+    """First cell -> the rest, of the first table after a text in the design."""
+    _, rest = DESIGN.split(after, 1)
+    table = rest[rest.index("\n|---") :].split("\n\n")[0]
+    rows = (line.strip("| ").split(" | ", 1) for line in table.splitlines()[2:])
+    return {name: what for first, what in rows for name in re.findall(r"`([\w.]+)`", first)}
+
+
+def test_tables_of_an_audit_have_the_columns_of_the_design(tmp_path):
+    rng = np.random.default_rng(0)
+    cohort = Cohort(
+        record=np.arange(80),
+        patient=np.repeat(np.arange(40), 2),
+        label=rng.integers(0, 2, 80),
+        task="binary",
+        classes=("no", "yes"),
+        groups=pd.DataFrame({"sex": np.repeat(["f", "m"], 40)}),
+    )
+    held = balanced(16, 40, seed=0)
+    table = pd.DataFrame(
+        {
+            "model": np.repeat(np.arange(16), 80),
+            "record": np.tile(cohort.record, 16),
+            "patient": np.tile(cohort.patient, 16),
+            "member": cohort.expand(held).ravel().astype(int),
+            "label": np.tile(cohort.label, 16),
+            "logit_0": rng.normal(size=16 * 80),
+            "sex": np.tile(cohort.groups["sex"], 16),
+        }
+    )
+    table.to_parquet(tmp_path / "table.parquet")
+    found = audit_scores(tmp_path / "table.parquet", tmp_path / "out")
+    files = table_of("## An audit folder")
+    here = {path.name for path in (tmp_path / "out").iterdir()} - {".lock"}
+    assert here == set(files)
+    for name in ("records", "patients", "groups", "curves"):
+        said = re.sub(r"\(.*?\)", "", files[f"{name}.parquet"]).split(";")[0]
+        columns = [c.strip().replace("group_*", "group_sex") for c in said.split(",")]
+        assert list(getattr(found, name).columns) == columns
+    keys = list(table_of("`summary.json`, in the order of its keys"))
+    assert list(found.summary) == [key for key in keys if key != "until"]
+    assert found.summary["verdict"]["status"] in table_of("in the order of its keys")["verdict"]
+    of_patients = table_of("in the order of its keys")["patients"]
+    assert all(key in of_patients for key in found.summary["patients"])
+
+    target = Model(model=rng.normal(size=(80, 1)), members=cohort.expand(held)[0])
+    one = audit_model(target, cohort, tmp_path / "one")
+    assert {p.name for p in (tmp_path / "one").iterdir()} - {".lock"} == set(files)
+    assert list(one.records) == ["record", "patient", "group_sex", "member", "score_loss"]
+    # 20 non-members are too few to measure a rate of 1 %.
+    assert list(one.patients) == ["patient", "n_records", "group_sex", "member", "score_loss"]
+    assert set(one.curves["curve"]) == {"roc", "roc_patients"}
+    assert (one.summary["kind"], len(one.groups)) == ("released_model", 0)
 
 
 @pytest.mark.parametrize("path", [*DOCS, ROOT / "README.md"], ids=lambda p: p.name)

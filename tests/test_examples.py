@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from itertools import pairwise
@@ -11,10 +12,15 @@ from pathlib import Path
 import pytest
 
 from confide.config import CodesConfig, load, load_as
+from confide.runs import audit_scores
+from confide.runs.model_files import open_model
+from confide.runs.model_settings import ModelConfig
+from runs.logs import make_logs
 
 ROOT = Path(__file__).parents[1]
 TRAININGS = sorted((ROOT / "examples").glob("*_train.yaml"))
-EXAMPLES = sorted(set((ROOT / "examples").glob("*.yaml")) - set(TRAININGS))
+MODELS = sorted((ROOT / "examples").glob("*model.yaml"))
+EXAMPLES = sorted(set((ROOT / "examples").glob("*.yaml")) - {*TRAININGS, *MODELS})
 DATA = Path(os.environ.get("CONFIDE_DATA", ROOT.parent / "shared" / "data"))
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -65,6 +71,13 @@ def test_training_is_valid(path, monkeypatch):
         assert set(config.data.groups) <= set(encoded.encode.columns)
 
 
+@pytest.mark.parametrize("path", MODELS, ids=lambda p: p.name)
+def test_model_is_valid(path, monkeypatch):
+    monkeypatch.setenv("CONFIDE_DATA", str(DATA))
+    config, _ = load_as(ModelConfig, path)
+    assert config.target.members is not None
+
+
 def test_readme_has_the_two_commands():
     assert "make demo" in COMMANDS
     assert "make test" in COMMANDS
@@ -79,7 +92,10 @@ def test_make_target_exists(line):
 
 ATTACKS = [c for c in COMMANDS if c.startswith("confide attack ") or re.search(r"\bx\.key", c)]
 ENCODING = [c for c in COMMANDS if c.split()[1] in ("key", "encode") and c not in ATTACKS]
-AUDITS = [c for c in COMMANDS if c.startswith("confide ") and c not in ENCODING + ATTACKS]
+RELEASED = [c for c in COMMANDS if "examples/model." in c]
+AUDITS = [
+    c for c in COMMANDS if c.startswith("confide ") and c not in ENCODING + ATTACKS + RELEASED
+]
 
 
 def test_readme_encodes_and_trains(tmp_path):
@@ -117,17 +133,42 @@ def test_readme_attacks_a_release(tmp_path):
     assert (tmp_path / "runs" / "attack" / "report.html").stat().st_size > 10_000
 
 
+def test_readme_audits_a_released_model(tmp_path):
+    """The README's two commands run as written, one after the other."""
+    (tmp_path / "examples").mkdir()
+    for name in ("model.py", "model.yaml"):
+        shutil.copy(ROOT / "examples" / name, tmp_path / "examples")
+    assert [line.split()[0] for line in RELEASED] == ["python", "confide"]
+    made = python(shlex.split(RELEASED[0])[1:], tmp_path)
+    assert (made.returncode, made.stderr) == (0, "")
+    done = run(shlex.split(RELEASED[1])[1:], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "offline RMIA" in done.stdout
+    assert "recipe unknown" not in done.stdout
+    assert (tmp_path / "runs" / "model" / "report.html").stat().st_size > 10_000
+    config, folder = load_as(ModelConfig, tmp_path / "examples" / "model.yaml")
+    for one in (config.target, *config.references):
+        assert open_model(folder / one.model).classes == ("benign", "malignant")
+
+
 @pytest.mark.parametrize("line", AUDITS)
-def test_readme_command_runs(line, tmp_path, predictions):
+def test_readme_command_runs(line, tmp_path, predictions, audited):
     """Every command of the README runs as written, in a folder that holds what it names."""
     words = shlex.split(line)[1:]
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     (tmp_path / "predictions.csv").write_bytes(predictions)
-    if "report" in words:  # the README runs it after `audit scores`
-        run(["audit", "scores", "predictions.csv", "--out", "runs/scores"], tmp_path)
+    if "logdir" in words:
+        logs = make_logs(tmp_path, test=20)
+        logs.frame.rename(columns={"pid": "patient_id"}).to_csv(logs.records, index=False)
+    if words[1] in ("report", "erase"):  # the README runs them after `audit scores`
+        shutil.copytree(audited, tmp_path / "runs" / "scores")
     small(words, tmp_path)
     done = run(words, tmp_path)
     assert done.returncode == 0, done.stderr
+    if words[1] == "erase":
+        left = {path.name for path in (tmp_path / "runs" / "scores").iterdir()}
+        assert {"report.html", "summary.json", "patients.parquet"} <= left
+        assert not left & {"signals.zarr", "cohort.parquet"}
     for flag, value in pairwise(words):
         if flag == "--out":
             assert (tmp_path / value / "report.html").stat().st_size > 100_000
@@ -145,8 +186,12 @@ def small(words, folder):
 
 
 def run(words, folder):
+    return python(["-c", "from confide.cli import main; main()", *words], folder)
+
+
+def python(words, folder):
     return subprocess.run(
-        [sys.executable, "-c", "from confide.cli import main; main()", *words],
+        [sys.executable, *words],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -168,6 +213,15 @@ def predictions():
                 for i in range(2)
             ]
     return ("\n".join(lines) + "\n").encode()
+
+
+@pytest.fixture(scope="module")
+def audited(tmp_path_factory, predictions):
+    """The folder of an audit of these predictions."""
+    folder = tmp_path_factory.mktemp("audited")
+    (folder / "predictions.csv").write_bytes(predictions)
+    audit_scores(folder / "predictions.csv", folder / "out")
+    return folder / "out"
 
 
 def test_python_example_of_the_readme(tmp_path, monkeypatch):

@@ -26,6 +26,9 @@ COMMANDS = [
     ["audit", "plan"],
     ["audit", "run"],
     ["audit", "scores"],
+    ["audit", "logdir"],
+    ["audit", "model"],
+    ["audit", "erase"],
     ["audit", "report"],
     ["key"],
     ["key", "new"],
@@ -35,6 +38,10 @@ COMMANDS = [
     ["encode", "verify"],
     ["encode", "train"],
     ["encode", "predict"],
+    ["attack"],
+    ["attack", "list"],
+    ["attack", "run"],
+    ["challenge"],
 ]
 
 
