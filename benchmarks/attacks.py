@@ -129,7 +129,7 @@ def compare(
     patient = study.cohort.patient_index
     result: dict[str, list[list[list[float]]]] = {name: [] for name in attacks}
     for split in range(splits):
-        rng = np.random.default_rng([n_references, split])
+        rng = np.random.default_rng(split)  # the same targets whatever the number of references
         order = rng.permutation(len(study.signals))
         targets, references = order[:n_targets], order[n_targets : n_targets + n_references]
         columns = np.arange(study.membership.shape[1])

@@ -1,7 +1,8 @@
 """Fewer models, same map of risk: how near is the risk of patients from few models to the truth?
 
-The truth is the area over all models of a file of signals (1,000 or so).  From each file some
-models are drawn; their measured areas ("raw") and the shrunken risk ("ours") are compared with it.
+From each file some models are drawn; their measured areas ("raw") and the shrunken risk ("ours")
+are compared with the areas over all other models of the file, whose own error is taken out of the
+root mean square error and added to the intervals.
 
 First make files of signals, one for each cohort:
 
@@ -28,29 +29,33 @@ Floats = NDArray[np.float64]
 TOP = 0.01
 
 
-def measures(found: Floats, truth: Floats, listed: Floats) -> list[float]:
+def measures(found: Floats, truth: Floats, truth_error: Floats) -> list[float]:
     """Rank correlation, root mean square error, precision of the top 1 % (which is its recall)."""
     n_top = max(1, round(TOP * len(truth)))
-    top = set(np.argsort(-truth)[:n_top]) & set(np.argsort(-listed)[:n_top])
-    error = np.sqrt(np.mean((found - truth) ** 2))
+    top = set(np.argsort(-truth)[:n_top]) & set(np.argsort(-found)[:n_top])
+    error = np.sqrt(max(np.mean((found - truth) ** 2) - np.mean(truth_error**2), 0.0))
     return [float(spearmanr(found, truth)[0]), float(error), len(top) / n_top]
 
 
 def compare(study: Study, n_models: int, draws: int) -> tuple[Floats, Floats, Floats]:
     """(draws, 3) measures raw and ours, (draws, 2) coverage and width of the intervals."""
     signal, held = study.signals.mean(axis=-1), study.membership
-    truth = row_auc(joint_signal(signal, study.cohort), held).auc
     raw, ours, intervals = [], [], []
     for draw in range(draws):
-        rows = np.random.default_rng([n_models, draw]).permutation(len(signal))[:n_models]
+        order = np.random.default_rng([n_models, draw]).permutation(len(signal))
+        rows, others = order[:n_models], order[n_models:]
+        joint = row_auc(joint_signal(signal[others], study.cohort), held[others])
         _, risk = patient_risk(signal[rows], held[rows], study.cohort)
         found = shrunken(signal[rows], held[rows], study.cohort, risk)
         known = ~np.isnan(found.risk)
-        true = truth[known]
-        raw.append(measures(risk.joint[known], true, risk.joint[known]))
-        ours.append(measures(found.risk[known], true, found.risk[known]))
-        low, high = found.low[known], found.high[known]
-        intervals.append([np.mean((low <= true) & (true <= high)), np.mean(high - low)])
+        true, error = joint.auc[known], joint.se[known]
+        raw.append(measures(risk.joint[known], true, error))
+        ours.append(measures(found.risk[known], true, error))
+        risk_, low, high = found.risk[known], found.low[known], found.high[known]
+        below = np.sqrt((risk_ - low) ** 2 + (1.96 * error) ** 2)
+        above = np.sqrt((high - risk_) ** 2 + (1.96 * error) ** 2)
+        covered = (risk_ - below <= true) & (true <= risk_ + above)
+        intervals.append([np.mean(covered), np.mean(high - low)])
     return np.asarray(raw), np.asarray(ours), np.asarray(intervals)
 
 

@@ -14,7 +14,15 @@ if TYPE_CHECKING:
     from confide.audits.result import AuditResult
     from confide.cohort import Cohort
     from confide.errors import ConfideError
-    from confide.runs import analyse, audit_scores, run, run_config
+    from confide.runs import (
+        Model,
+        analyse,
+        audit_logdir,
+        audit_model,
+        audit_scores,
+        run,
+        run_config,
+    )
     from confide.training.base import FunctionTrainer, Trainer
 
     __version__: str

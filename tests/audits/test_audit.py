@@ -64,7 +64,7 @@ def test_the_form_of_the_result():
         held,
         cohort,
         population=signal[:, :30],
-        heldout=(logits, cohort_of(np.arange(40))),
+        heldout=(logits, cohort_of(1000 + np.arange(40))),
         settings=QUICK,
     )
     assert list(result.records) == ["record", "patient", "label", "group_sex", "auc", "auc_se"]
@@ -80,10 +80,15 @@ def test_the_form_of_the_result():
     s = result.summary
     assert json.loads(json.dumps(s, allow_nan=False)) == s
     assert (s["n_models"], s["n_patients"], s["n_records"]) == (16, 60, cohort.n_records)
-    assert set(s["patients"]["tail"]["0.8"]) == {"raw", "null", "corrected", "low", "high"}
+    tail = s["patients"]["tail"]["0.8"]
+    kinds = {"raw", "null", "corrected"}
+    limits = {f"{name}_{side}" for name in ("raw", "null") for side in ("low", "high")}
+    assert set(tail) == kinds | limits | {"low", "high"}
+    assert tail["low"] <= tail["corrected"] <= tail["high"]
     assert 0 <= s["groups"]["sex"]["p_value"] <= 1
     assert s["utility"]["overall"]["n_patients"] == 40
-    assert (s["epsilon"], s["guards"], s["models_missing"]) == ([], [], [])
+    assert {bound["whose"] for bound in s["epsilon"]} == {"patients"}
+    assert (s["guards"], s["models_missing"]) == ([], [])
     more = annotated(result, models_missing=[3], guards=[{"name": "x"}], warnings=["w"])
     assert more.summary["models_missing"] == [3]
     assert more.summary["warnings"][-1] == "w"

@@ -211,3 +211,14 @@ def test_credible_intervals_hold_the_truth_on_average(n_side, kind):
     rng = np.random.default_rng(6)
     inside = [coverage(kind(3000, rng), n_side, rng)[0] for _ in range(5)]
     assert np.mean(inside) > 0.935
+
+
+def test_the_interval_reaches_the_ends_and_holds_the_mean():
+    """Mass in the outermost cell of the grid sets no limit short of 0 or 1."""
+    likelihood = np.full((2, len(AREAS)), 1e-12)
+    likelihood[0, -1] = likelihood[1, 0] = 1.0
+    mean, low, high = posterior(likelihood, np.full(len(AREAS), 1.0 / len(AREAS)))
+    assert high[0] == 1.0
+    assert low[1] == 0.0
+    assert (low <= mean).all()
+    assert (mean <= high).all()

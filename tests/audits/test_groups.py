@@ -9,9 +9,11 @@ from audits.studies import study
 from confide.audits import shares as module
 from confide.audits.adjusted import covariates
 from confide.audits.groups import COLUMNS, MISSING, group_table
+from confide.audits.mann_whitney import randomised_p_value, row_auc
 from confide.audits.multiple import benjamini_hochberg, holm
 from confide.audits.patients import patient_risk
 from confide.errors import ArgumentError
+from confide.masks import balanced
 
 
 @pytest.fixture
@@ -255,3 +257,27 @@ def test_refused():
         group_table(np.arange(3.0), pd.DataFrame({"s": ["a", "b"]}))
     with pytest.raises(ArgumentError, match="covariates"):
         group_table(np.arange(3.0), pd.DataFrame({"s": list("aab")}), covariates=np.ones((2, 1)))
+
+
+@pytest.mark.parametrize("design", ["fewer models", "tied"])
+def test_noise_of_different_size_puts_no_group_into_the_tail(design):
+    """A group whose areas spread more by chance is not more at risk."""
+    rejected = by_area = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        late = np.arange(600) % 5 == 0
+        held = balanced(64, 600, seed=seed)
+        signal = rng.standard_normal((64, 600))
+        if design == "fewer models":
+            held[:, late] = balanced(64, int(late.sum()), fraction=0.125, seed=seed)
+        else:
+            signal[:, ~late] = np.where(signal[:, ~late] > 1.5, signal[:, ~late], 0.0)
+        order = 1.0 - randomised_p_value(signal, held, seed)
+        groups = pd.DataFrame({"late": np.where(late, "yes", "no")})
+        risk = row_auc(signal, held).auc
+        table, _ = group_table(risk, groups, order=order, seed=seed)
+        rejected += table["p_value"].min() < 0.05
+        table, _ = group_table(risk, groups, seed=seed)
+        by_area += table["p_value"].min() < 0.05
+    assert by_area > 20
+    assert rejected <= 8

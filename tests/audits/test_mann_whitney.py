@@ -9,6 +9,7 @@ from confide.audits.mann_whitney import (
     binormal_auc,
     blocked_p_value,
     null_se,
+    randomised_p_value,
     row_auc,
     survival,
 )
@@ -172,3 +173,19 @@ def test_unknown_rows_have_no_blocked_p():
     p = blocked_p_value(values, held, np.repeat([0, 1], 4))
     assert p[0] == 1.0
     assert 0 < p[1] <= 1.0
+
+
+@pytest.mark.parametrize("levels", [None, 2, 5])
+def test_randomised_p_is_uniform_whatever_the_ties(levels):
+    rng = np.random.default_rng(3)
+    values = rng.standard_normal((12, 20_000))
+    if levels:
+        values = np.clip(np.round(values), 0, levels)
+    held = balanced(12, 20_000, fraction=0.25, seed=3)
+    p = randomised_p_value(values, held, 0)
+    for level in (0.001, 0.01, 0.1, 0.5, 0.9):
+        assert abs((p <= level).mean() - level) < 4 * np.sqrt(level * (1 - level) / 20_000)
+    assert len(np.unique(p)) == len(p)
+    plain = row_auc(values, held).p_value()
+    if levels is None:
+        assert (p <= plain).all()

@@ -82,10 +82,12 @@ def test_covariates_of_several_records():
     signal = rng.standard_normal((8, 3))
     signal[:, 2] = np.nan  # no known label
     found = covariates(signal, held, cohort)
-    for p, record in ((0, 0), (1, 1)):
-        inside, outside = signal[held[:, p], record], signal[~held[:, p], record]
+    sides = [(signal[held[:, p], p], signal[~held[:, p], p]) for p in (0, 1)]
+    # The in mean is weighted by the variance of the out mean; one ratio for all records.
+    ratio = np.exp(np.median([np.log(a.var(ddof=1) / b.var(ddof=1)) for a, b in sides]))
+    for p, (inside, outside) in enumerate(sides):
         residual = np.concatenate([inside - inside.mean(), outside - outside.mean()])
-        mid = (inside.mean() + outside.mean()) / 2
+        mid = (inside.mean() + ratio * outside.mean()) / (1.0 + ratio)
         variance = (residual**2).sum() / 6
         expected = [mid, mid, 0.5 * np.log(variance), 0.0, np.log(2 / 3)]
         np.testing.assert_allclose(found[p], expected)
@@ -118,3 +120,23 @@ def test_the_seed_deals_folds_only():
     other = shrunken(signal, held, cohort, risk, seed=1)
     assert np.abs(one.risk - other.risk).max() < 0.1
     assert rmse(one.risk, other.risk) < 0.03
+
+
+@pytest.mark.parametrize(
+    ("sd_in", "fraction", "leak"), [(0.3, 0.5, 0.0), (0.5, 0.5, 0.0), (1.0, 0.25, 0.3)]
+)
+def test_patients_who_are_all_alike(sd_in, fraction, leak):
+    """Unequal spreads or numbers, nothing to expect risk from: noise must not be fitted."""
+    covered = []
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        held = balanced(64, 400, fraction=fraction, seed=seed)
+        d = leak + leak * rng.standard_normal(400)
+        noise = rng.standard_normal((64, 400)) * np.where(held, sd_in, 1.0)
+        signal = noise + d * held
+        truth = ndtr(d / np.sqrt(1.0 + sd_in**2))
+        cohort = cohort_of(np.arange(400))
+        _, risk = patient_risk(signal, held, cohort)
+        found = shrunken(signal, held, cohort, risk)
+        covered.append(np.mean((found.low <= truth) & (truth <= found.high)))
+    assert np.mean(covered) > 0.93

@@ -1,3 +1,4 @@
+import hashlib
 import itertools
 import json
 import multiprocessing
@@ -15,7 +16,15 @@ from confide import masks
 from confide.cli import app
 from confide.cohort import Cohort
 from confide.errors import ConfideError, FolderError, MissingFileError
-from confide.runs import analyse, audit_logdir, audit_scores, erase_signals, run
+from confide.runs import (
+    Model,
+    analyse,
+    audit_logdir,
+    audit_model,
+    audit_scores,
+    erase_signals,
+    run,
+)
 from confide.runs.erase import without_seeds
 from confide.stores import AuditFolder, alone
 from confide.training.base import FunctionTrainer
@@ -211,7 +220,7 @@ def kills(original, tmp_path, numbers):
     for number in numbers:
         out = tmp_path / f"audit_{number}"
         stopped(number, original, out)
-        if '"seeds"' not in (out / "manifest.json").read_text():
+        if str(SEED) not in (out / "manifest.json").read_text():
             with pytest.raises(FolderError, match="eras"):
                 analyse(out)
         erase_signals(out)
@@ -275,6 +284,188 @@ def test_what_cannot_be_erased_is_an_error(audit, tmp_path):
     with pytest.raises(FolderError, match="is a link"):
         erase_signals(audit)
     assert (tmp_path / "elsewhere.zarr").is_dir()
+
+
+MARK = hashlib.sha256(b"weights").hexdigest()
+TABLES = ("records.parquet", "patients.parquet", "groups.parquet", "curves.parquet")
+
+
+def ask(out, **settings):
+    """Audit a model that knows its members by heart; members are listed first."""
+    rng = np.random.default_rng(7)
+    ids = rng.permutation(60)
+    patient = np.repeat([f"p{i:03d}" for i in ids], 1 + ids % 3)
+    n = len(patient)
+    sex = np.repeat(np.where(ids % 2, "f", "m"), 1 + ids % 3)
+    cohort = Cohort(
+        record=np.asarray([f"r{i:04d}" for i in rng.permutation(n)]),
+        patient=patient,
+        label=rng.integers(0, 3, n),
+        task="multiclass",
+        classes=("a", "b", "c"),
+        groups=pd.DataFrame({"sex": sex}),
+    )
+    member = np.isin(patient, patient[: n // 2])
+    shift = 3.0 * member[:, None] * np.eye(3)[cohort.label]
+    models = [
+        Model(
+            model=rng.normal(size=(n, 3)) + (0 if i else shift),
+            members=member if i in (0, 2) else None,
+            name=name,
+            recipe={"epochs": 3, "split_seed": SEED - i},
+            mark=MARK if i == 0 else "",
+        )
+        for i, name in enumerate(("vendor.onnx", "first", "second", "third"))
+    ]
+    inputs = rng.normal(size=(n, 4)).astype(np.float32)
+    settings = {"seed": SEED, "title": "Vendor 2", "accept": ("recipe",)} | settings
+    found = audit_model(models[0], cohort, out, inputs=inputs, references=models[1:], **settings)
+    return found, pd.Series(member, index=cohort.record), pd.Series(member, index=patient)
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory):
+    """The audit of a released model, and who was a member by record and by patient."""
+    out = tmp_path_factory.mktemp("erase") / "model"
+    _, records, patients = ask(out)
+    return out, records, patients[~patients.index.duplicated()]
+
+
+def tells(values, member):
+    """Whether a value, or an order of values, sets members apart from others."""
+    of_value = pd.Series(np.asarray(member)).groupby(np.asarray(values, dtype=str)).mean()
+    few = len(of_value) < len(member) / 4
+    if few:
+        return bool(of_value.isin((0.0, 1.0)).any())
+    rank = pd.Series(values).rank(method="first").to_numpy()
+    area = (rank[member].mean() - rank[~member].mean()) / len(rank) + 0.5
+    return abs(area - 0.5) > 0.2
+
+
+def clues(folder, released):
+    """Columns, and orders of rows, that tell members from others."""
+    found = set()
+    truth = {"records.parquet": ("record", 1), "patients.parquet": ("patient", 2)}
+    for name, (key, at) in truth.items():
+        table = pd.read_parquet(folder / name)
+        member = released[at].loc[table[key]].to_numpy()
+        found |= {c for c in table.columns if tells(table[c], member)}
+        found |= {f"order of {name}"} if tells(np.arange(len(table)), member) else set()
+    return found
+
+
+@pytest.fixture
+def model(released, tmp_path):
+    """A copy of the audit of a released model to erase."""
+    shutil.copytree(released[0], tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_nothing_that_is_left_tells_who_was_in_a_released_model(model, released):
+    seen = {"member", "score_loss", "named_loss_at_0.01", "order of records.parquet"}
+    assert not seen - clues(model, released) - {"named_loss_at_0.01"}  # the test would see it
+    manifest = json.loads((model / "manifest.json").read_text())
+    held = released[1].to_numpy()
+    digest = hashlib.sha256(held.astype(np.float64).tobytes()).hexdigest()
+    assert manifest["target"]["members"] == digest
+    found = erase_signals(model)
+    kept = {"manifest.json", "summary.json", "report.html", *TABLES}
+    assert set(found["kept"]) == set(content(model)) == kept
+    assert found["untouched"] == []
+    assert not clues(model, released)
+    assert pd.read_parquet(model / "records.parquet").columns.tolist() == [
+        *("record", "patient", "group_sex")
+    ]
+    patients = pd.read_parquet(model / "patients.parquet")
+    assert patients.columns.tolist() == ["patient", "n_records", "group_sex"]
+    assert set(patients["patient"]) == set(released[2].index)
+    printed = [digest, manifest["fingerprint"], manifest["references"][0]["file"], str(SEED)]
+    orders = {"as given": released[1], "by id": released[1].sort_index(), "people": released[2]}
+    bits = [
+        form
+        for one in orders.values()
+        for order in ("big", "little")
+        for form in (np.packbits(one, bitorder=order).tobytes(), one.to_numpy().tobytes())
+    ]
+    ids = [key.encode() for index in (released[1].index, released[2].index) for key in index]
+    for name, data in content(model).items():
+        assert not [text for text in printed if text.encode() in data], name
+        assert not [form for form in bits if form in data], name
+        if name not in ("records.parquet", "patients.parquet"):
+            assert not [key for key in ids if re.search(rb"\b" + key + rb"\b", data)], name
+    manifest = json.loads((model / "manifest.json").read_text())
+    assert manifest["target"]["file"] == MARK  # which model the report is about
+    assert all("members" not in one for one in (manifest["target"], *manifest["references"]))
+
+
+def test_the_report_of_a_released_model_stays_one(model, released):
+    before = json.loads((model / "summary.json").read_text())
+    curves = pd.read_parquet(model / "curves.parquet")
+    page = (model / "report.html").read_text()
+    found = erase_signals(model)
+    after = json.loads((model / "summary.json").read_text())
+    changed = {key for key in after if after[key] != before.get(key)}
+    assert changed == {"erased", "warnings", "guards"}
+    recipe = [g for g in after["guards"] if g["name"] == "recipe"]
+    assert recipe[0]["status"] == "accepted"
+    assert "What differed was erased" in recipe[0]["message"]
+    assert [g for g in after["guards"] if g not in recipe] == [
+        g for g in before["guards"] if g["name"] != "recipe"
+    ]
+    pd.testing.assert_frame_equal(pd.read_parquet(model / "curves.parquet"), curves)
+    drawn = (model / "report.html").read_text()
+    for text in ("Audit of a released model", "Vendor 2", "Leakage detected", MARK):
+        assert text in page
+        assert text in drawn
+    for figure in re.findall(r'points="[^"]+"', page):
+        assert figure in drawn
+    assert f"erased on {found['erased']}" in drawn
+    assert any("off the curves" in note for note in found["notes"])
+    assert not any("at risk" in note or "audit: seed" in note for note in found["notes"])
+
+
+def test_other_commands_say_that_a_released_model_was_erased(model):
+    first = erase_signals(model)
+    before = content(model)
+    for command in (lambda: analyse(model), lambda: ask(model)):
+        with pytest.raises(FolderError, match=r"erased on \d{4}-\d\d-\d\d"):
+            command()
+    with pytest.raises(FolderError, match="erased on"):
+        CliRunner().invoke(app, ["audit", "report", str(model)], catch_exceptions=False)
+    assert erase_signals(model) == first | {"removed": []}
+    assert content(model) == before
+
+
+def test_a_kill_leaves_a_released_model_that_erasing_finishes(released, tmp_path):
+    total = stopped(10**6, released[0], tmp_path / "counted")
+    kills(released[0], tmp_path, [0, 1, 3, total // 2, *range(total - 12, total, 2)])
+    assert not clues(tmp_path / "whole", released)
+
+
+def test_damaged_tables_of_a_released_model_go(model, tmp_path):
+    for name in ("records.parquet", "patients.parquet"):
+        out = shutil.copytree(model, tmp_path / name)
+        (out / name).write_bytes((out / name).read_bytes()[:-9])
+        found = erase_signals(out)
+        assert found["removed"] == ["signals.zarr", "cohort.parquet", name, "report.html"]
+        assert "member" not in {c for p in out.glob("*.parquet") for c in pd.read_parquet(p)}
+
+
+def test_a_released_model_without_an_analysis_is_erased(model):
+    for name in TABLES:
+        (model / name).unlink()
+    found = erase_signals(model)
+    assert found["removed"] == ["signals.zarr", "cohort.parquet", "report.html"]
+    assert str(SEED).encode() not in b"".join(content(model).values())
+
+
+def test_a_table_of_members_that_is_a_link_is_an_error(model, tmp_path):
+    shutil.move(model / "patients.parquet", tmp_path / "elsewhere.parquet")
+    (model / "patients.parquet").symlink_to(tmp_path / "elsewhere.parquet")
+    before = content(model)
+    with pytest.raises(FolderError, match=r"patients\.parquet is a link"):
+        erase_signals(model)
+    assert content(model) == before
 
 
 def test_seeds_are_found_at_any_depth():

@@ -303,7 +303,7 @@ def test_outputs_that_cannot_be_used():
     with pytest.raises(ArgumentError, match="predicted"):
         to_logits(np.zeros(30, dtype=np.int64), cohort(), output=None)
     z[4, 1] = np.nan
-    with pytest.raises(SignalError, match=r"row 4, output 1"):
+    with pytest.raises(SignalError, match=r"record 4 \(row 4, output 1\)"):
         to_logits(z, cohort(), output=None)
     with pytest.raises(SignalError, match="in \\[0, 1\\]"):
         to_logits(np.full((30, 3), 2.0), cohort(), output="probabilities")

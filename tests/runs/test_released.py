@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,9 +14,11 @@ from confide.cli import main
 from confide.cohort import Cohort
 from confide.config import load_as
 from confide.errors import ArgumentError, ConfigError, MismatchError, SignalError, TableError
+from confide.reports.released import renderables
 from confide.runs.model_config import audit_model_config
 from confide.runs.model_settings import ModelConfig
-from confide.runs.released import Model, audit_model, scaled
+from confide.runs.outputs import scaled
+from confide.runs.released import Model, audit_model
 from confide.runs.released_analysis import analyse_model
 
 N_PATIENTS, N_FEATURES = 80, 6
@@ -133,8 +136,58 @@ def test_members_of_another_source_take_the_verdict_away(world, tmp_path):
     )
     blind = next(g for g in found.summary["guards"] if g["name"] == "blind")
     assert blind["status"] == "accepted"
-    assert found.summary["verdict"]["status"] == "detectable"
-    assert "failed and was accepted" in (tmp_path / "a" / "report.html").read_text()
+    _says_first(
+        found, tmp_path / "a", "Members and others can be told apart without the model, AUC"
+    )
+    shown = "".join(map(str, renderables(found)))
+    assert shown.index("Guard blind failed and was accepted.") < shown.index("NOT ESTABLISHED")
+
+
+def _says_first(found, out, sentence):
+    """Nothing is claimed of the model, in the summary and on the page."""
+    verdict = json.loads((out / "summary.json").read_text())["verdict"]
+    assert verdict == found.summary["verdict"]
+    assert verdict["status"] == "not_established"
+    assert verdict["text"].startswith(sentence)
+    assert "the figures do not separate the model's memory" in verdict["text"]
+    page = (out / "report.html").read_text()
+    assert "failed and was accepted" in page
+    assert "Leakage detected" not in page
+    assert f'<h2 id="verdict-title">{sentence.removesuffix(" AUC")}' in page
+
+
+def test_references_that_were_trained_otherwise_take_the_verdict_away(world, tmp_path):
+    cohort, x, member = world
+    target = Model(model=outputs(world, 3.0), members=member, recipe={"epochs": 5})
+    other = Model(model=outputs(world, 0.0, 1), name="other", recipe={"epochs": 9})
+    found = audit_model(
+        target, cohort, tmp_path / "a", inputs=x, references=[other], accept=["recipe"]
+    )
+    _says_first(found, tmp_path / "a", "The target and its references were not trained alike,")
+
+
+def test_a_refused_audit_can_be_mended_in_the_same_folder(world, tmp_path):
+    cohort, x, member = world
+    p = 1 / (1 + np.exp(-outputs(world, 0.0)))
+    two = cohort.select(cohort.label < 2)
+    two = replace(two, task="binary", classes=("a", "b"))
+    p, member = p[cohort.label < 2, 0], member[cohort.label < 2]
+    reference = Model(model=outputs(world, 0.0)[cohort.label < 2, :2], name="reference")
+    with pytest.raises(ArgumentError, match="output: probabilities"):
+        audit_model(Model(model=p, members=member), two, tmp_path / "a")
+    mended = Model(model=p, members=member, output="probabilities")
+    found = audit_model(mended, two, tmp_path / "a", references=[reference])
+    assert found.summary["models"] == ["model", "reference"]
+    with pytest.raises(MismatchError, match=r"target\.output"):
+        audit_model(replace(mended, output="logits"), two, tmp_path / "a", references=[reference])
+
+
+def test_a_model_that_takes_other_inputs_is_refused_with_the_cause(world, tmp_path):
+    cohort, x, member = world
+    network = torch.jit.trace(torch.nn.Linear(9, 3).eval(), torch.zeros(2, 9))
+    target = Model(model=lambda batch: network(torch.from_numpy(batch)), members=member)
+    with pytest.raises(ArgumentError, match=r"shapes cannot be multiplied \(\d+x6 and 9x3\)$"):
+        audit_model(target, cohort, tmp_path / "a", inputs=x)
 
 
 def test_without_inputs_the_blind_guard_does_not_pass(world, tmp_path):
@@ -301,11 +354,26 @@ def test_tables_of_predictions_that_cannot_be_used(folder):
         (lambda t: t.assign(prob_0=0.5), "either logit_0"),
     ):
         change(table).to_parquet(path)
-        with pytest.raises(TableError, match=message):
+        with pytest.raises(TableError, match=message) as refused:
             run(where, config)
+        assert "np." not in str(refused.value)
     table.iloc[1:].to_parquet(path)
     with pytest.raises(SignalError, match=r"reference\.parquet"):
         run(where, config)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_probabilities_in_columns_of_logits_are_refused_unless_stated(folder):
+    where, config = folder
+    path = where / "reference.parquet"
+    table = pd.read_parquet(path)
+    columns = ["logit_0", "logit_1", "logit_2"]
+    # Not a distribution, so only the range tells.
+    table.assign(**{c: 1 / (1 + np.exp(-table[c])) for c in columns}).to_parquet(path)
+    with pytest.raises(ArgumentError, match=r"reference\.parquet lie between 0 and 1"):
+        run(where, config)
+    stated = config["references"][0] | {"output": "logits"}
+    assert run(where, config | {"references": [stated]}).summary["n_references"] == 1
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
@@ -331,8 +399,10 @@ def test_the_command_line(folder, monkeypatch, capsys):
     assert code == 1
     assert "--accept blind" in said
     assert "NOT ESTABLISHED" in shown
-    code, _, _ = confide(where / "model.yaml", "--out", where / "b", "--accept", "blind")
+    assert shown.index("Guard blind failed.") < shown.index("NOT ESTABLISHED")
+    code, shown, _ = confide(where / "model.yaml", "--out", where / "b", "--accept", "blind")
     assert code == 0
+    assert shown.index("Guard blind failed and was accepted.") < shown.index("NOT ESTABLISHED")
     code, _, said = confide(where / "model.yaml", "--out", where / "a")
     assert code == 2
     assert "was begun with" in said

@@ -15,8 +15,9 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import log_expit
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
+from sklearn.metrics import roc_auc_score
 
 from confide.attacks.base import Attack, Signals, check_membership, chunks
 from confide.attacks.evidence import NAMES, Evidence, Part
@@ -28,12 +29,16 @@ _FOLDS = 8
 _LEARNING_FOLDS = 5
 _ALONE = 8
 """Up to this many models each is left out alone, beyond it with its fold."""
-_EVIDENT = 40.0
-"""Deviance that the learnt weights must explain; chance gives about as much as they are many.
+_FIXED = (("shrunken", "rmia"), ("rmia",), ("lira",))
+"""What the learnt weights have to beat: plain sums of evidence.
 
 Noise that is learnt would do worse than chance: with balanced masks, what the other models held
 tells a little of what the target did not.
 """
+_EVIDENT = 40.0
+"""Deviance that a regression has to explain before anything but the plain sum is considered: below
+it even the choice would be one of noise."""
+_JUDGED_ROWS = 100_000
 _TRAINING_RECORDS = 20_000
 _TRAINING_ELEMENTS = 8_000_000
 _TRAINING_ROWS = 400_000
@@ -49,8 +54,9 @@ class Stacked(Attack):
     where it learns what to expect of them.  The population is not used.
 
     With up to 8 models each target is left out alone; with more, targets are left out in 8 folds,
-    so that each has seven eighths of the models as references.  Where the models that play the
-    target give no evidence, the weights are plain: the likelihood ratio and RMIA's, alike.
+    so that each has seven eighths of the models as references.  The learnt weights are used where
+    they do better than RMIA, LiRA and the plain sum of the shrunken ratio and RMIA, by the area
+    over records of models that were not learnt from; else the best of those is.
     """
 
     name: ClassVar[str] = "stacked"
@@ -124,33 +130,85 @@ class _Weights:
 
 
 def _learnt(signals: Floats, membership: Bools) -> _Weights:
-    """Weights learnt by letting each of the models play the target, the others its references."""
+    """Weights found by letting each of the models play the target, the others its references."""
     n_models, n_records = membership.shape
-    rows, truth = [], []
+    evidence: list[Floats] = []
+    truth: list[Bools] = []
     some = np.arange(n_records) % (1 + n_models * n_records // _TRAINING_ROWS) == 0
     for fold, rest in _folds(n_models, _LEARNING_FOLDS) if n_models > 2 else []:
         n_in = membership[rest].sum(axis=0)
         game = Evidence(fold, rest, n_records, np.minimum(n_in, len(rest) - n_in))
+        rows, member = [], []
         for at, _, (values,) in _stream(signals, membership, [game]):
             usable = np.isfinite(values).all(axis=-1) & some[at]
             rows.append(values[usable])
-            truth.append(membership[fold, at][usable])
+            member.append(membership[fold, at][usable])
+        evidence.append(np.concatenate(rows))
+        truth.append(np.concatenate(member))
+    both = [(e, t) for e, t in zip(evidence, truth, strict=True) if t.any() and not t.all()]
     k = len(NAMES)
-    evidence = np.concatenate(rows) if rows else np.zeros((0, k))
-    member = np.concatenate(truth) if truth else np.zeros(0, np.bool_)
-    centre, scale = np.zeros(k), np.ones(k)
-    weight, intercept = np.array([float(name in ("shrunken", "rmia")) for name in NAMES]), 0.0
-    if member.any() and not member.all():
-        centre, spread = evidence.mean(axis=0), evidence.std(axis=0)
-        scale = np.where(spread > 1e-12 * (1.0 + np.abs(centre)), spread, np.inf)
-        standard = (evidence - centre) / scale
-        model = LogisticRegression(solver="newton-cholesky", tol=1e-8).fit(standard, member)
-        gain = log_loss(member, np.full(len(member), member.mean()), normalize=False) - log_loss(
-            member, model.predict_proba(standard)[:, 1], normalize=False
-        )
-        if 2.0 * gain > _EVIDENT:
-            weight, intercept = model.coef_[0], float(model.intercept_[0])
-    return _Weights(centre=centre, scale=scale, weight=weight, intercept=intercept)
+    if not both:
+        plain = np.array([float(name in _FIXED[0]) for name in NAMES])
+        return _Weights(centre=np.zeros(k), scale=np.ones(k), weight=plain, intercept=0.0)
+    return _picked([e for e, _ in both], [t for _, t in both])
+
+
+def _picked(evidence: list[Floats], truth: list[Bools]) -> _Weights:
+    """The best of the learnt and the fixed weights, judged on models that were not learnt from.
+
+    Each fold of models that played the target is judged by the area under its ROC curve; the
+    learnt weights are then those of all other folds.
+    """
+    everything, everyone = np.concatenate(evidence), np.concatenate(truth)
+    learnt = _regression(everything, everyone)
+    if _deviance(learnt, everything, everyone) < _EVIDENT:
+        return _fixed(everything, _FIXED[0])
+    stride = 1 + sum(map(len, truth)) // _JUDGED_ROWS
+    judged = [(e[::stride], t[::stride]) for e, t in zip(evidence, truth, strict=True)]
+    judged = [(e, t) for e, t in judged if t.any() and not t.all()]
+    fixed = [_fixed(everything, names) for names in _FIXED]
+    areas = [np.mean([_area(w, e, t) for e, t in judged]) if judged else 0.5 for w in fixed]
+    held_out = []
+    for i, (e, t) in enumerate(judged):
+        others = [one for j, one in enumerate(judged) if j != i]
+        if others:
+            fitted = _regression(*(np.concatenate(x) for x in zip(*others, strict=True)))
+            held_out.append(_area(fitted, e, t))
+    if held_out and np.mean(held_out) > max(areas):
+        return learnt
+    return fixed[int(np.argmax(areas))]
+
+
+def _standard(evidence: Floats) -> tuple[Floats, Floats]:
+    centre, spread = evidence.mean(axis=0), evidence.std(axis=0)
+    return centre, np.where(spread > 1e-12 * (1.0 + np.abs(centre)), spread, np.inf)
+
+
+def _fixed(evidence: Floats, names: tuple[str, ...]) -> _Weights:
+    centre, scale = _standard(evidence)
+    weight = np.array([float(name in names) for name in NAMES])
+    return _Weights(centre=centre, scale=scale, weight=weight, intercept=0.0)
+
+
+def _regression(evidence: Floats, member: Bools) -> _Weights:
+    centre, scale = _standard(evidence)
+    model = LogisticRegression(solver="newton-cholesky", tol=1e-8)
+    model.fit((evidence - centre) / scale, member)
+    return _Weights(
+        centre=centre, scale=scale, weight=model.coef_[0], intercept=float(model.intercept_[0])
+    )
+
+
+def _deviance(weights: _Weights, evidence: Floats, member: Bools) -> float:
+    """What the weights explain beyond the share of members."""
+    odds = weights.log_odds(evidence)
+    share = np.clip(member.mean(), 1e-12, 1 - 1e-12)
+    alone = np.where(member, np.log(share), np.log1p(-share)).sum()
+    return float(2.0 * (log_expit(np.where(member, odds, -odds)).sum() - alone))
+
+
+def _area(weights: _Weights, evidence: Floats, member: Bools) -> float:
+    return float(roc_auc_score(member, weights.log_odds(evidence)))
 
 
 def _play(

@@ -22,10 +22,12 @@ from confide.audits.clustered import clopper_pearson
 from confide.audits.control import planted_control
 from confide.audits.groups import group_table
 from confide.audits.guards import refuse_shared_patients, voided
+from confide.audits.mann_whitney import randomised_p_value
 from confide.audits.null import joint_survival, max_survival
 from confide.audits.patients import (
     PatientRisk,
     check_fdr,
+    joint_signal,
     patient_risk,
     smallest_detectable_auc,
 )
@@ -138,6 +140,7 @@ def audit(
     table, overall = group_table(
         risk.joint,
         groups,
+        order=1.0 - randomised_p_value(joint_signal(signal, cohort), membership, settings.seed),
         top=settings.top,
         seed=settings.seed,
         covariates=covariates(cohort),
@@ -167,7 +170,7 @@ def audit(
         },
         "groups": {k: v | {"n_conflicts": conflicts[k]} for k, v in overall.items()},
         "utility": None if heldout is None else utility(*heldout),
-        "epsilon": epsilon_bounds(signal, membership, cohort),
+        "epsilon": epsilon_bounds(signal, membership, cohort, block=block),
         "guards": [],
         "warnings": warnings(
             membership, risk, named(settings.attacks), conflicts, population=population
@@ -360,7 +363,7 @@ def _patient_summary(
         "looks": settings.looks,
         "smallest_detectable_auc": smallest,
         "detectable_auc_80": detectable_auc(
-            risk.n_in, risk.n_out, sizes, fdr=fdr, seed=settings.seed
+            risk.n_in, risk.n_out, sizes, fdr=fdr, n_blocks=n_blocks, seed=settings.seed
         ),
         "n_perfect_needed": needed,
         "tail": tails,

@@ -78,6 +78,7 @@ def epsilon_bounds(
     population: Floats | None = None,
     attack: Attack | None = None,
     whose: str = "patients",
+    block: NDArray[np.int64] | None = None,
     settings: EpsilonSettings | None = None,
 ) -> list[dict[str, Any]]:
     """Lower bounds of the epsilon of the audited recipe.
@@ -86,12 +87,15 @@ def epsilon_bounds(
     ----------
     signal : (n_models, n_records) one number a record, higher = more like a member; records with
         NaN are left out
-    membership : (n_models, n_patients) bool, drawn by :func:`confide.masks.balanced` in one block,
+    membership : (n_models, n_patients) bool, drawn by :func:`confide.masks.balanced`,
         or any other masks whose columns are exchangeable and independent
     cohort : whose records they are
     population : (n_models, n_population) signals of records in no training set
     attack : scores the records; the scores of a patient's records are added up
     whose : "patients" or "canaries", for the result
+    block : (n_models,) the blocks within which membership was drawn, None for a single one; pairs
+        of models of two blocks are left out, and so is the bound of one patient where there are
+        several blocks
     settings : delta, confidence and number of patients
 
     Returns
@@ -125,8 +129,11 @@ def epsilon_bounds(
             found += [bound | {"unit": unit} for bound in found]
             continue
         common = {"unit": unit, "whose": whose}
-        coins = _one_run(signal, membership, cohort, chosen, population, attack, settings)
-        worst = _one_patient(signal, membership, cohort, int(chosen[0]), settings)
+        coins = _one_run(signal, membership, cohort, chosen, population, attack, block, settings)
+        one_block = block is None or bool((block == block[0]).all())
+        worst = (
+            _one_patient(signal, membership, cohort, int(chosen[0]), settings) if one_block else []
+        )
         found += [bound | common for bound in (*coins, *worst)]
     return found
 
@@ -184,6 +191,7 @@ def _one_run(
     chosen: NDArray[np.intp],
     population: Floats | None,
     attack: Attack,
+    block: NDArray[np.int64] | None,
     settings: EpsilonSettings,
 ) -> list[dict[str, Any]]:
     half = len(membership) // 2
@@ -194,15 +202,17 @@ def _one_run(
     references, in_references = signal[:half][:, rows], part.expand(held[:half])
     scores, coins = [], []
     for target in range(half, len(membership) - 1, 2):
+        if block is not None and block[target] != block[target + 1]:
+            continue  # a pair of two blocks is no fair coin
         extra = None if population is None else (population[target], population[:half])
         by_record = attack.score(signal[target, rows], references, in_references, extra)
         by_patient = sum_by_patient(by_record, part.patient_index, part.n_patients)
         tossed = (held[target] != held[target + 1]) & np.isfinite(by_patient)
         scores.append(by_patient[tossed])
         coins.append(held[target, tossed])
-    score, coin = np.concatenate(scores), np.concatenate(coins)
-    if not len(coin):
+    if not any(map(len, coins)):
         return []
+    score, coin = np.concatenate(scores), np.concatenate(coins)
     best = guessing_epsilon(score, coin, delta=settings.delta, confidence=settings.confidence)
     facts = {"n_guesses": best.n_guesses, "n_correct": best.n_correct}
     counts = (len(owner), int(coin.sum()), int((~coin).sum()))

@@ -367,11 +367,16 @@ def share_at_or_above(weights: Floats, thresholds: Floats) -> Floats:
 def posterior(
     likelihood: Floats, weights: Floats, *, level: float = 0.95
 ) -> tuple[Floats, Floats, Floats]:
-    """Mean and central credible interval of the true area: three arrays (n_rows,)."""
+    """Mean and central credible interval of the true area: three arrays (n_rows,).
+
+    Where the interval ends in the outermost cell of the grid its limit is 0 or 1.
+    """
     each = likelihood * weights
     each /= each.sum(axis=1, keepdims=True)
     total = np.concatenate([np.zeros((len(each), 1)), np.cumsum(each, axis=1)], axis=1)
     tail = (1 - level) / 2
     low = np.array([np.interp(tail, row, _EDGES) for row in total])
     high = np.array([np.interp(1 - tail, row, _EDGES) for row in total])
-    return each @ AREAS, ndtr(low), ndtr(high)
+    low = np.where(low < _EDGES[1], 0.0, ndtr(low))
+    high = np.where(high > _EDGES[-2], 1.0, ndtr(high))
+    return np.clip(each @ AREAS, low, high), low, high

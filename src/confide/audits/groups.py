@@ -3,14 +3,16 @@
 Patients are the unit, never records: many records of one patient are one observation.  Three
 answers stand side by side for each group value, and for each pair of values of two groups:
 
-- its share of the tail, the share `top` of patients with the largest `joint` areas, over its
+- its share of the tail, the share `top` of patients with the least likely `joint` areas, over its
   share of all patients, with an exact test and an exact interval (:mod:`confide.audits.shares`);
 - the difference between its mean area and that of all other patients;
 - the same at equal numbers of records and rarity of classes (:mod:`confide.audits.adjusted`).
 
 The number of records is a confounder of `max`: under pure noise the largest of many areas is
 larger, so groups with more records would seem more at risk where nobody is.  Of `joint` it is
-not: its spread by chance is the same for all patients.  Yet a leak from many records adds up,
+not: its law by chance is the same for all patients in equally many models.  Where patients are in
+different numbers of models, or their signals are tied between models, areas spread differently by
+chance; so the tail is taken by p-values, with ties broken at random, that are uniform for all.  Yet a leak from many records adds up,
 so where there is a leak, patients with more records are more at risk, and are found more often.
 That is no artefact, and the unadjusted figures show it; the adjusted difference says how much is
 left of it among patients with equally many records.
@@ -35,7 +37,7 @@ from confide import _check
 from confide.audits.adjusted import Difference, Regression
 from confide.audits.multiple import benjamini_hochberg, holm
 from confide.audits.shares import chi_square, in_tail, ratio_interval, two_sided_hypergeometric
-from confide.audits.suppression import shown_intersections, withheld
+from confide.audits.suppression import coarser, jointly_withheld, shown_intersections, withheld
 from confide.errors import ArgumentError
 
 Floats = NDArray[np.float64]
@@ -59,6 +61,7 @@ COLUMNS = [
     "adjusted_difference",
     "adjusted_difference_low",
     "adjusted_difference_high",
+    "withheld",
 ]
 _MOST_CELLS = 100  # of an intersection; finer ones say little and take long
 
@@ -81,6 +84,7 @@ def group_table(
     risk: Floats,
     groups: pd.DataFrame,
     *,
+    order: Floats | None = None,
     top: float = 0.01,
     seed: int = 0,
     covariates: Floats | None = None,
@@ -92,6 +96,9 @@ def group_table(
     risk : (n_patients,) larger is more at risk; NaN leaves a patient out
     groups : (n_patients, n_groups), one column a group; missing values are a group of their own,
         and a column with a single value is left out
+    order : (n_patients,) what the tail is taken by, larger first, with one law for all patients
+        where nothing leaks, such as :func:`confide.audits.mann_whitney.randomised_p_value` from 1;
+        `risk` where not given, which has such a law for equal numbers of models and no ties
     top : share of patients in the tail; the tail has at least 20 patients (or half of them all)
     seed : breaks ties in risk and drives the Monte-Carlo test
     covariates : (n_patients, n_covariates) what differences are adjusted for, see
@@ -105,7 +112,9 @@ def group_table(
         exact interval, `p_value` the two-sided exact (hypergeometric) test of ratio 1,
         `p_holm` and `q_value` (Benjamini-Hochberg) correct it over all rows of the table.
         `mean_difference` and `adjusted_difference` are the mean risk of these patients minus that
-        of all others.  Each 95 % interval speaks for its row alone; NaN where there is none
+        of all others.  Each 95 % interval speaks for its row alone; NaN where there is none.
+        `withheld` are the values that must not be shown, see
+        :func:`confide.audits.suppression.jointly_withheld`
     overall : for each group `p_value`, a Monte-Carlo chi-square test of its values in the tail,
         and `p_adjusted`, a test that all adjusted differences are zero (Bonferroni over its
         values), None without one; both Holm-corrected over all tests of all groups; and `n_tail`
@@ -127,7 +136,7 @@ def group_table(
     if not parts:
         return pd.DataFrame(columns=COLUMNS), {}
     values = risk[known]
-    tail = in_tail(values, top, rng)
+    tail = in_tail(values if order is None else order[known], top, rng)
     plain = Regression(values)
     adjusted = None if covariates is None else Regression(values, covariates[known])
     rows: list[dict[str, Any]] = []
@@ -142,10 +151,13 @@ def group_table(
             "n_tail": int(tail.sum()),
         }
     names = {group.name for group in parts}
-    for group in _intersections(parts):
+    hidden = jointly_withheld([group.codes for group in parts])
+    for group in _intersections(parts, hidden):
         if group.name not in names:
             rows += _compare(group, values, tail, plain, adjusted)[0]
     table = pd.DataFrame(rows)
+    gone = np.concatenate(hidden)
+    table["withheld"] = np.pad(gone, (0, len(table) - len(gone)))
     table["p_holm"] = holm(table["p_value"].to_numpy())
     table["q_value"] = benjamini_hochberg(table["p_value"].to_numpy())
     _correct(overall)
@@ -166,10 +178,19 @@ def _groups(columns: pd.DataFrame) -> list[_Group]:
     return found
 
 
-def _intersections(parts: list[_Group]) -> Iterator[_Group]:
-    """Pairs of groups, with the cells that may be shown beside their margins."""
-    hidden = [withheld(group.size) for group in parts]
-    for (one, rows), (other, columns) in combinations(zip(parts, hidden, strict=True), 2):
+def _intersections(parts: list[_Group], hidden: list[NDArray[np.bool_]]) -> Iterator[_Group]:
+    """Pairs of groups, with the cells that may be shown beside the margins not `hidden`.
+
+    None of a group that is a function of a finer one, nor of one that loses values for another's
+    sake: the cells of two such groups with a third would tell of each other.
+    """
+    nested = coarser([group.codes for group in parts])
+    alone = [
+        (group, gone)
+        for group, gone, within in zip(parts, hidden, nested, strict=True)
+        if not within and (gone == withheld(group.size)).all()
+    ]
+    for (one, rows), (other, columns) in combinations(alone, 2):
         shape = (len(one.labels), len(other.labels))
         if shape[0] * shape[1] > _MOST_CELLS:
             continue

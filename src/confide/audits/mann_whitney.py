@@ -157,6 +157,36 @@ def survival(n_in: int, n_out: int, u: NDArray[np.int64]) -> Floats:
     return ndtr((0.5 * n_in * n_out - u + 0.5) / sd)
 
 
+def randomised_p_value(values: Floats, membership: NDArray[np.bool_], seed: int) -> Floats:
+    """p-values that are exactly uniform where membership has no effect, ties or not: (n_rows,).
+
+    Ties between models, and the steps of the discrete law, are broken at random.  The order of
+    these p-values therefore favours no row by chance, whatever its ties or numbers of models; it
+    serves to compare groups of rows, not to judge one.  `values` and `membership` as in
+    :func:`row_auc`; NaN for a row with an unknown value or nothing to compare.
+    """
+    rng = np.random.default_rng(seed)
+    shuffled = rng.permutation(len(values))
+    n_in = membership.sum(axis=0)
+    n_out = len(values) - n_in
+    below = np.empty(values.shape[1], dtype=np.int64)
+    step = max(1, _CHUNK_ELEMENTS // len(values))
+    for start in range(0, values.shape[1], step):
+        part = slice(start, start + step)
+        order = np.argsort(values[shuffled, part], axis=0, kind="stable")
+        held = np.take_along_axis(membership[shuffled, part], order, axis=0)
+        outside = np.cumsum(~held, axis=0, dtype=np.int64)
+        below[part] = np.where(held, outside, 0).sum(axis=0)
+    p = np.full(len(below), np.nan)
+    where = rng.random(len(below))
+    for a, b in {(int(a), int(b)) for a, b in zip(n_in, n_out, strict=True)}:
+        rows = (n_in == a) & (n_out == b)
+        if a and b:
+            beyond = survival(a, b, below[rows] + 1)
+            p[rows] = beyond + where[rows] * (survival(a, b, below[rows]) - beyond)
+    return np.where(np.isnan(values).any(axis=0), np.nan, p)
+
+
 def blocked_p_value(
     values: Floats, membership: NDArray[np.bool_], block: NDArray[np.int64]
 ) -> Floats:

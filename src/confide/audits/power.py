@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from confide import _check
-from confide.audits.mann_whitney import survival
+from confide.audits.mann_whitney import blocked_tail, survival
 from confide.errors import ArgumentError
 
 POWER = 0.8
@@ -22,6 +22,7 @@ def detectable_auc(
     *,
     fdr: float = 0.05,
     power: float = POWER,
+    n_blocks: int = 1,
     seed: int = 0,
 ) -> float | None:
     """True area of the median patient at which it is listed, alone, with chance `power`.
@@ -36,6 +37,7 @@ def detectable_auc(
     n_records : (n_patients,)
     fdr : of the list
     power : chance of being listed
+    n_blocks : equal blocks within which membership was drawn; only their own models are compared
     seed : of the simulation
 
     Returns
@@ -53,11 +55,16 @@ def detectable_auc(
     if not 0.0 < power < 1.0:
         raise ArgumentError(f"Expected power={power!r} strictly between 0 and 1.")
     side_in, side_out = int(np.median(n_in)), int(np.median(n_out))
-    if not (side_in and side_out):
+    if not (side_in >= n_blocks and side_out >= n_blocks):
         return None
-    pairs = side_in * side_out
+    side_in, side_out = side_in // n_blocks, side_out // n_blocks
+    pairs = n_blocks * side_in * side_out
     tests = 1 if np.median(n_records) <= 1 else 2
-    tail = survival(side_in, side_out, np.arange(pairs + 1))
+    tail = (
+        survival(side_in, side_out, np.arange(pairs + 1))
+        if n_blocks == 1
+        else blocked_tail(((side_in, side_out),) * n_blocks)[:-1]
+    )
     enough = np.flatnonzero(tests * tail <= fdr / len(n_in))
     if not len(enough):
         return None
@@ -66,6 +73,7 @@ def detectable_auc(
     n_draws = int(np.clip(_ELEMENTS // pairs, _FEWEST_DRAWS, _MOST_DRAWS))
     needed = np.empty(n_draws)
     for i in range(n_draws):
-        x, y = rng.standard_normal(side_in), rng.standard_normal(side_out)
-        needed[i] = np.partition(np.subtract.outer(y, x).ravel(), u - 1)[u - 1]
+        x, y = (rng.standard_normal((n_blocks, side)) for side in (side_in, side_out))
+        differences = (y[:, :, None] - x[:, None, :]).ravel()
+        needed[i] = np.partition(differences, u - 1)[u - 1]
     return float(ndtr(np.quantile(needed, power) / np.sqrt(2.0)))

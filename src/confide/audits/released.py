@@ -313,7 +313,7 @@ def _table(columns: Mapping[str, Any], groups: pd.DataFrame) -> pd.DataFrame:
 
 def _smallest(attacks: Mapping[str, Any]) -> float | None:
     """The area that the best of the attacks would have shown in four of five such audits."""
-    z = float(ndtri(1 - 0.025 / len(attacks)))
+    z = float(ndtri(1 - 0.025 / (2 * len(attacks))))  # over records and over patients
     errors = [
         (measured["auc_high"] - measured["auc_low"]) / (2 * float(ndtri(0.975)))
         for measured in attacks.values()

@@ -78,8 +78,9 @@ def shrunken(
     added, so that few patients do not make it too narrow.  The posterior is normal: Morris,
     J. Am. Stat. Assoc. 78 (1983) 47-65.
 
-    No covariate may know the noise in z.  The mean of the in and the out mean is independent of
-    their difference for normal signals, and so is the deviation about them of the measured one
+    No covariate may know the noise in z.  The mean of the in and the out mean, each weighted by
+    the variance of the *other*, is independent of their difference for normal signals (with equal
+    weights it is so for equal variances and numbers only), and so is the deviation about them
     (of z itself where nothing leaks; with a leak z is smaller where the deviation came out large,
     which costs some coverage).  The variance over all models, which holds the square of the
     difference, made the spread vanish.
@@ -101,6 +102,12 @@ def shrunken(
     expected = _expected(covariates(signal, membership, cohort)[rows], z, seed)
     noise = scale.variance(expected) * (n_in * n_out / (n_in + n_out)) / _harmonic(risk, rows)
     spread, error = _spread(z, expected, noise)
+    beyond = (z - expected) ** 2 - noise
+    if beyond.mean() < -2.0 * beyond.std() / np.sqrt(len(z)):
+        # Nearer to the measured areas than their noise allows: some of it was fitted after all.
+        expected = np.full(len(z), z.mean())
+        noise = scale.variance(expected) * (n_in * n_out / (n_in + n_out)) / _harmonic(risk, rows)
+        spread, error = _spread(z, expected, noise)
     middle = expected + spread / (spread + noise) * (z - expected)
     wide = spread + 2.0 * error
     half = -ndtri(0.025) * np.sqrt(wide / (wide + noise) * noise)
@@ -129,8 +136,8 @@ def covariates(signal: Floats, membership: NDArray[np.bool_], cohort: Cohort) ->
     Returns
     -------
     (n_patients, 5): over the patient's records with a known label the mean and the least signal
-    (midway between in and out), mean log deviation about the two means, log number of records,
-    mean log share of the record's class
+    (between in and out, see :func:`shrunken`), mean log deviation about the two means, log number
+    of records, mean log share of the record's class
     """
     known = ~np.isnan(signal[0])
     mid, deviation = _moments(signal, cohort.expand(membership))
@@ -150,26 +157,34 @@ def covariates(signal: Floats, membership: NDArray[np.bool_], cohort: Cohort) ->
 
 
 def _moments(signal: Floats, held: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    """(n_records,) midpoint of the in and out means, and log deviation about them.
+    """(n_records,) a mean of the in and out means, and log deviation about the two.
 
-    One pass over the models keeps memory at a few numbers a record.
+    The mean of the two has weights that make it independent of their difference: w = (v_out /
+    n_out) / (v_in / n_in + v_out / n_out) for the in mean, with one ratio of variances for all
+    records.  A few passes over the models keep memory at a few numbers a record.
     """
-    n_in = held.sum(axis=0)
-    n_out = len(held) - n_in
+    n_in = np.maximum(held.sum(axis=0), 1)
+    n_out = np.maximum(len(held) - held.sum(axis=0), 1)
     sum_in, total = np.zeros((2, signal.shape[1]))
     for row, inside in zip(signal, held, strict=True):
         sum_in += np.where(inside, row, 0.0)
         total += row
-    mean_in = sum_in / np.maximum(n_in, 1)
-    mean_out = (total - sum_in) / np.maximum(n_out, 1)
-    square = np.zeros(signal.shape[1])
+    mean_in, mean_out = sum_in / n_in, (total - sum_in) / n_out
+    square_in, square = np.zeros((2, signal.shape[1]))
     for row, inside in zip(signal, held, strict=True):
         residual = row - np.where(inside, mean_in, mean_out)
-        square += residual * residual
-    variance = square / max(len(signal) - 2, 1)
-    tiny = 1e-12 * (np.abs(mean_in + mean_out) + 1.0) ** 2
-    variance = np.maximum(variance, tiny)  # constant signals
-    return 0.5 * (mean_in + mean_out), 0.5 * np.log(variance)
+        residual *= residual
+        square_in += np.where(inside, residual, 0.0)
+        square += residual
+    tiny = 1e-12 * (np.abs(mean_in + mean_out) + 1.0) ** 2  # constant signals
+    variance_in = np.maximum(square_in / np.maximum(n_in - 1, 1), tiny)
+    variance_out = np.maximum((square - square_in) / np.maximum(n_out - 1, 1), tiny)
+    variance = np.maximum(square / max(len(signal) - 2, 1), tiny)
+    ratio = np.log(variance_in) - np.log(variance_out)
+    usable = np.isfinite(ratio) & (variance > tiny)
+    common = float(np.exp(np.median(ratio[usable]))) if usable.any() else 1.0
+    weight = (1.0 / n_out) / (common / n_in + 1.0 / n_out)
+    return weight * mean_in + (1.0 - weight) * mean_out, 0.5 * np.log(variance)
 
 
 def _log_class_share(cohort: Cohort) -> Floats:

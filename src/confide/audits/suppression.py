@@ -3,18 +3,31 @@
 A cell of 1 to 9 patients is small.  To withhold it is not enough where the rest of its line and
 the total are shown: it follows by subtraction.  So further cells, the smallest first, are
 withheld with it (complementary suppression), and it is not said which are small.
+
+Groups that nest or overlap tell of each other: of White 980 and "no" 985 follow 5 patients who are
+neither White nor "yes".  So the values of all groups are decided together.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import linprog
+from scipy.sparse import csr_array, eye_array, hstack
 
 Counts = NDArray[np.int64]
 Mask = NDArray[np.bool_]
+Codes = NDArray[np.intp]
 
 SMALL_CELL = 10
 """Figures of fewer patients than this are withheld from everything that may be shared."""
+
+_EXACT = 1e-6  # of the linear programmes
 
 
 def told(n: int) -> str:
@@ -39,7 +52,12 @@ def withheld(sizes: Counts) -> Mask:
     fewer than 10 together, the next smallest as well, until what the shown values leave of the
     total is at least two values and 10 patients (or nothing is left to withhold).
     """
-    hidden = np.asarray(sizes) < SMALL_CELL
+    return _completed(sizes, np.asarray(sizes) < SMALL_CELL)
+
+
+def _completed(sizes: Counts, hidden: Mask) -> Mask:
+    """With the smallest further values, until the total does not give the `hidden` ones away."""
+    hidden = hidden.copy()
     if hidden.any():
         for i in np.argsort(sizes, kind="stable"):
             if hidden.sum() >= 2 and sizes[hidden].sum() >= SMALL_CELL:
@@ -48,18 +66,171 @@ def withheld(sizes: Counts) -> Mask:
     return hidden
 
 
+def jointly_withheld(columns: Sequence[Codes]) -> list[Mask]:
+    """Which values of several groups to withhold, all being shown side by side.
+
+    Parameters
+    ----------
+    columns : for each group (n_patients,) the number of each patient's value, 0 to n_values - 1,
+        each value having a patient
+
+    Returns
+    -------
+    For each group (n_values,) bool: what :func:`withheld` withholds, and further values until, for
+    no two groups, the shown numbers bound a number of 1 to 9 patients with one value of each to
+    fewer than 10.  Of the numbers that tell it, the smallest of the group with the fewest values
+    goes first.  Groups of which nothing follows lose nothing.
+
+    Notes
+    -----
+    The largest number of patients in a cell that agrees with what is shown is a linear programme;
+    its dual names the numbers that tell it.  It knows which cells are empty, which is the safer
+    assumption, and all groups that are a function of the two, so that any number of groups nested
+    in one are judged together.  What only three or more crossed groups tell together is not
+    looked for.  Withholding more never tells more, so each pair is judged once.
+    """
+    sizes = [np.bincount(codes) for codes in columns]
+    hidden = [withheld(n) for n in sizes]
+    for i, j in combinations(range(len(columns)), 2):
+        cells = _Cells.of(columns, i, j)
+        while telling := cells.telling(sizes, hidden):
+            column, value = min(
+                telling, key=lambda at: (len(sizes[at[0]]), -at[0], sizes[at[0]][at[1]])
+            )
+            hidden[column][value] = True
+            hidden[column] = _completed(sizes[column], hidden[column])
+    return hidden
+
+
+def coarser(columns: Sequence[Codes]) -> list[bool]:
+    """Whether each group is a function of another, finer one (of two equal ones, the later)."""
+    n = [int(codes.max(initial=-1)) + 1 for codes in columns]
+    return [
+        any((n[i], -i) > (n[j], -j) and _function(columns[j], columns[i]) for i in range(len(n)))
+        for j in range(len(n))
+    ]
+
+
+def _function(codes: Codes, of: Codes) -> bool:
+    """Whether patients alike in `of` are alike in `codes`."""
+    value = np.zeros(int(of.max(initial=-1)) + 1, dtype=np.intp)
+    value[of] = codes
+    return bool((value[of] == codes).all())
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Cells:
+    """The cells with patients of two groups, and `values` (n_cells,) of each group they fix."""
+
+    sizes: Counts
+    values: dict[int, Codes]
+
+    @classmethod
+    def of(cls, columns: Sequence[Codes], one: int, other: int) -> _Cells:
+        pair = columns[one] * (columns[other].max(initial=0) + 1) + columns[other]
+        _, first, cell, sizes = np.unique(
+            pair, return_index=True, return_inverse=True, return_counts=True
+        )
+        fixed = {
+            k: codes[first]
+            for k, codes in enumerate(columns)
+            if k in (one, other) or bool((codes[first][cell] == codes).all())
+        }
+        return cls(sizes=sizes, values=fixed)
+
+    def telling(self, sizes: list[Counts], hidden: list[Mask]) -> list[tuple[int, int]]:
+        """(group, value) of the shown numbers that bound a small cell; none where none is."""
+        shown = {k: value for k, value in self.values.items() if not hidden[k].all()}
+        if len(shown) < 2:
+            return []  # one group alone: its values are decided already
+        # Cells that no shown number tells apart are one: any of them may hold all its patients.
+        signs = np.stack([np.where(hidden[k][value], -1, value) for k, value in shown.items()])
+        signs, cell = np.unique(signs, axis=1, return_inverse=True)
+        n = np.bincount(cell.ravel(), weights=self.sizes).astype(np.int64)
+        open_ = n < SMALL_CELL
+        if len(shown) == 2 and open_.any():
+            open_ &= ~_exchangeable(n, signs)
+        if not open_.any():
+            return []
+        names = [
+            (k, int(v)) for k, sign in zip(shown, signs, strict=True) for v in set(sign[sign >= 0])
+        ]
+        place = {name: i for i, name in enumerate(names)}
+        at = [
+            (place[k, int(v)], c)
+            for k, sign in zip(shown, signs, strict=True)
+            for c, v in enumerate(sign)
+            if v >= 0
+        ] + [(len(names), c) for c in range(len(n))]
+        row, column = np.array(at).T
+        equations = csr_array((np.ones(len(at)), (row, column)), shape=(len(names) + 1, len(n)))
+        totals = np.array([float(sizes[k][v]) for k, v in names] + [float(n.sum())])
+        return [names[i] for i in _bounding(equations, totals, open_) if i < len(names)]
+
+
+def _exchangeable(n: Counts, signs: Codes) -> Mask:
+    """Cells of two groups that reach 10 patients by one exchange: which keeps all margins.
+
+    Patients of another cell of the row move in, as many of the column move out, to where both
+    lines cross; only cells with patients can take any.
+    """
+    rows, i = np.unique(signs[0], return_inverse=True)
+    columns, j = np.unique(signs[1], return_inverse=True)
+    table = np.zeros((len(rows), len(columns)), dtype=np.int64)
+    table[i, j] = n
+    found = n >= SMALL_CELL
+    for c in np.flatnonzero(~found):
+        row, column = table[i[c]].copy(), table[:, j[c]].copy()
+        row[j[c]] = column[i[c]] = 0
+        gain = np.minimum(column[:, None], row[None, :])[table > 0].max(initial=0)
+        found[c] = n[c] + gain >= SMALL_CELL
+    return found
+
+
+def _bounding(equations: Any, totals: NDArray[np.float64], open_: Mask) -> Codes:
+    """Equations that bound one of the `open_` unknowns below 10; none where all may reach 10."""
+    n = len(open_)
+    left = open_.copy()
+    while left.any():
+        # One programme settles many: as much as possible in all of them, up to 10 in each.
+        at = np.flatnonzero(left)
+        take = csr_array((np.ones(len(at)), (np.arange(len(at)), at)), shape=(len(at), n))
+        both: Any = hstack([-take, eye_array(len(at))])
+        wide: Any = hstack([equations, csr_array((len(totals), len(at)))])
+        limits: Any = [(0, None)] * n + [(0, SMALL_CELL)] * len(at)
+        answer = linprog(
+            np.append(np.zeros(n), -np.ones(len(at))),
+            A_ub=both,
+            b_ub=np.zeros(len(at)),
+            A_eq=wide,
+            b_eq=totals,
+            bounds=limits,
+        )
+        before = int(left.sum())
+        left &= answer.x[:n] < SMALL_CELL - _EXACT
+        if left.sum() < before:
+            continue
+        goal = np.zeros(n)
+        goal[at[0]] = -1.0
+        answer = linprog(goal, A_eq=equations, b_eq=totals)
+        if -answer.fun < SMALL_CELL - _EXACT:
+            return np.flatnonzero(np.abs(answer.eqlin.marginals) > _EXACT)
+        left &= answer.x < SMALL_CELL - _EXACT
+    return np.zeros(0, dtype=np.intp)
+
+
 def shown_intersections(sizes: Counts, rows: Mask, columns: Mask) -> Mask:
     """Which cells of a two-way table may be shown beside its margins.
 
     Parameters
     ----------
     sizes : (n_rows, n_columns) numbers of patients
-    rows, columns : which margins are withheld, by :func:`withheld`
+    rows, columns : which margins are withheld, by :func:`withheld` or :func:`jointly_withheld`
 
     Returns
     -------
-    (n_rows, n_columns) bool, of cells of at least 10 patients.  No cell and no withheld margin of
-    fewer than 10 can be worked out from what is shown; where that would take more than
+    (n_rows, n_columns) bool, of cells of at least 10 patients.  No cell of fewer than 10 and no
+    withheld margin can be worked out from what is shown; where that would take more than
     withholding the smallest cells of a line, no cell is shown.
 
     Notes
@@ -77,7 +248,10 @@ def shown_intersections(sizes: Counts, rows: Mask, columns: Mask) -> Mask:
     hidden[-1, -1] = False
     while _complete_lines(table, hidden) or _complete_lines(table.T, hidden.T):
         pass
-    if (_determined(hidden) & (table < SMALL_CELL)).any():
+    kept = table < SMALL_CELL
+    kept[:-1, -1] |= rows  # of any size: beside another group it would tell a small number
+    kept[-1, :-1] |= columns
+    if (_determined(hidden) & kept).any():
         hidden[:-1, :-1] = True
     shown: Mask = (table >= SMALL_CELL)[:-1, :-1] & ~hidden[:-1, :-1]
     return shown

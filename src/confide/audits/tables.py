@@ -45,6 +45,11 @@ def warnings(
             "No population records were given: RMIA orders the records of each target by their "
             "likelihood ratio, and its scores are not comparable between targets."
         )
+    if risk.n_in.max() > 2 * max(risk.n_in.min(), 1):
+        found.append(
+            "Some patients are in more than twice as many models as others; the corrected shares "
+            "and local false discovery rates assume that risk has nothing to do with that."
+        )
     if len(membership) < 16:
         found.append(
             f"{len(membership)} models are few: the risk of single patients is hardly resolved."

@@ -48,7 +48,8 @@ class Tail:
     null, null_low, null_high : share expected by chance alone, and the central 95 % of the shares
         that chance gives a cohort of this size
     corrected, low, high : share of patients whose true area is at or above the threshold, and
-        bounds that hold it in at least 95 % of audits whatever the distribution of true areas
+        bounds that hold it in at least 95 % of audits whatever the distribution of true areas, for
+        normal signals, if true areas have nothing to do with how many models hold a patient
     risk, risk_low, risk_high : (n_patients,) posterior mean of the true area and central 95 %
         credible interval; NaN for a patient without a measured area
     local_fdr : (n_patients,) chance that membership has no effect on a patient with this measured
@@ -102,6 +103,12 @@ def tail(risk: PatientRisk, thresholds: Floats) -> Tail:
     corrected = share_at_or_above(weights, thresholds)
     low, high = tail_bounds(measured, thresholds)
     mean, risk_low, risk_high = posterior(measured.likelihood, weights)
+    risk_low, risk_high = (_by_patient(limit, measured) for limit in (risk_low, risk_high))
+    # Areas at their bound, or two pairs from it, say nothing of how far beyond the truth lies.
+    pairs = risk.n_in * risk.n_out
+    with np.errstate(invalid="ignore"):
+        risk_high = np.where(risk.joint * pairs >= pairs - 2, 1.0, risk_high)
+        risk_low = np.where(risk.joint * pairs <= 2, 0.0, risk_low)
     return Tail(
         thresholds=thresholds,
         raw=above / n,
@@ -114,8 +121,8 @@ def tail(risk: PatientRisk, thresholds: Floats) -> Tail:
         low=np.minimum(low, corrected),
         high=np.maximum(high, corrected),
         risk=_by_patient(mean, measured),
-        risk_low=_by_patient(risk_low, measured),
-        risk_high=_by_patient(risk_high, measured),
+        risk_low=risk_low,
+        risk_high=risk_high,
         local_fdr=_by_patient(local_fdr(measured, weights), measured),
     )
 

@@ -149,8 +149,9 @@ def erase(
     """Remove who was in which model, for good; keep the tables and the report.
 
     Signals, masks and seeds go, and the audit cannot be analysed or resumed again.
-    The tables that stay name patients by id and say who is at risk.  Files are
-    removed, not overwritten: disks, snapshots and backups may still hold them.
+    The tables that stay name patients by id and say who is at risk; of a released
+    model, they keep ids and groups alone.  Files are removed, not overwritten:
+    disks, snapshots and backups may still hold them.
     """
     with show.resumable("audit", "erase", folder):
         from confide.runs import erase_signals

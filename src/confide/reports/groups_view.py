@@ -120,7 +120,8 @@ def _cells(result: AuditResult) -> tuple[dict[str, list[Cell]], list[Cell]]:
             # The audit leaves out pairs that would tell a small number; a table need not be ours.
             paired += [_cell(row) for row, n in zip(group, sizes, strict=True) if n >= SMALL_CELL]
         else:
-            hidden = withheld(sizes)
+            # A table without the joint decision is judged group by group.
+            hidden = withheld(sizes) | [row.get("withheld") is True for row in group]
             cells[name] = [_cell(row, gone) for row, gone in zip(group, hidden, strict=True)]
     return cells, paired
 
@@ -189,12 +190,18 @@ def utility_by_group(result: AuditResult) -> dict[str, list[Utility]]:
         found = part(by_group, group)
         values = [str(row["value"]) for row in rows(result.groups) if str(row["group"]) == group]
         beside = dict(zip(values, cells.get(group, []), strict=False))
-        hidden = withheld(_sizes([part(found, value).get("n_patients") for value in found]))
+        sizes = _sizes([part(found, value).get("n_patients") for value in found])
+        hidden = withheld(sizes) | [_gone(part(found, v), beside.get(v)) for v in found]
         shown[numbers.name(group)] = [
             _utility(numbers.name(value), part(found, value), gone, beside.get(value))
             for value, gone in zip(found, hidden, strict=True)
         ]
     return shown
+
+
+def _gone(found: Mapping[str, Any], beside: Cell | None) -> bool:
+    """Whether the audit withholds a value, of the held-out patients or of its own."""
+    return found.get("withheld") is True or (beside is not None and beside.withheld)
 
 
 def _utility(value: str, found: Mapping[str, Any], hidden: bool, beside: Cell | None) -> Utility:

@@ -57,6 +57,8 @@ def percent(value: Any, like: Any = None) -> str:
 
     >>> percent(0.05), percent(0.00123), percent(0.0004, like=0.05), percent(0), percent(1e-9)
     ('5.0%', '0.12%', '0.0%', '0.0%', '<0.001%')
+    >>> percent(0.09, like=1e-14)
+    '9.000%'
     """
     x = number(value)
     if x is None:
@@ -65,6 +67,7 @@ def percent(value: Any, like: Any = None) -> str:
         return "<0.001%"
     # Rounded first, so that 0.996 % is written as 1.0 % and not as 1.00 %.
     scale = float(f"{abs(100 * (number(like) or x)):.1e}")
+    scale = scale and max(scale, 0.01)  # never more than three decimals
     decimals = 1 if scale == 0 else max(1, 1 - math.floor(math.log10(scale)))
     return f"{100 * x:.{decimals}f}%"
 

@@ -29,6 +29,18 @@ _HEADLINES = {
     "not_established": "This audit cannot say what the model gives away.",
 }
 
+_ACCEPTED = {
+    "blind": (
+        "Members and others can be told apart without the model, so the figures do not separate "
+        "its memory from the source of the records."
+    ),
+    "recipe": (
+        "The target and its references were not trained alike, so the figures do not separate its "
+        "memory from that difference."
+    ),
+}
+"""Headlines where a guard failed and was accepted by name."""
+
 MEANS = {
     "detectable": (
         "Somebody who holds a person's record, with its label, and reads the model's answer can "
@@ -106,7 +118,7 @@ def render_released(result: AuditResult, *, title: str, method: Mapping[str, Any
         summary=summary,
         tone="none_found" if status == "not_shown" else status,
         label=_LABELS[status],
-        headline=_HEADLINES[status],
+        headline=_headline(summary, status),
         text=numbers.name(part(summary, "verdict").get("text") or ""),
         means=MEANS[status],
         means_not=MEANS_NOT[status],
@@ -127,6 +139,12 @@ def status_of(summary: Mapping[str, Any]) -> str:
     """The status of a verdict; anything unknown is "not_established"."""
     status = part(summary, "verdict").get("status")
     return status if status in _LABELS else "not_established"
+
+
+def _headline(summary: Mapping[str, Any], status: str) -> str:
+    accepted = [g["name"] for g in view.guards(summary) if g["status"] == "accepted"]
+    known = [_ACCEPTED[name] for name in _ACCEPTED if name in accepted]
+    return known[0] if known and status == "not_established" else _HEADLINES[status]
 
 
 def units(summary: Mapping[str, Any]) -> list[tuple[str, str, list[view.Attack]]]:
@@ -217,17 +235,19 @@ def renderables(result: AuditResult) -> list[RenderableType]:
     status = status_of(summary)
     text = Text.assemble(
         (f"{_LABELS[status].upper()}: ", "bold"),
-        numbers.name(part(summary, "verdict").get("text") or _HEADLINES[status]),
+        numbers.name(part(summary, "verdict").get("text") or _headline(summary, status)),
     )
     if status != "detectable":
         text.append(f"\nNot to be read as: {MEANS_NOT[status][0]}")
     lines = [
         f"Guard {guard['name']} {guard['status']}: {guard['message']}"
         for guard in view.guards(summary)
-        if guard["status"] != "passed"
+        if guard["status"] not in ("passed", "failed", "accepted")
     ]
     lines += [f"Warning: {line}" for line in view.warnings(summary)]
-    parts: list[RenderableType] = [text]
+    alerts = [f"{head} {message}" for head, message in view.alerts(summary)]
+    parts: list[RenderableType] = [Text("\n".join([*alerts, ""]))] if alerts else []
+    parts.append(text)
     if lines:
         parts.append(Padding(Text("\n".join(lines)), (1, 0, 0, 0)))
     for what, _, attacks in units(summary):

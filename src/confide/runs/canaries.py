@@ -152,7 +152,7 @@ def with_canaries(
     summary["patients"] = summary["patients"] | {"canaries": found}
     summary["epsilon"] = [
         *summary["epsilon"],
-        *epsilon_bounds(signal, held, part, whose="canaries"),
+        *epsilon_bounds(signal, held, part, whose="canaries", block=block),
     ]
     summary["warnings"] = [
         *summary["warnings"],

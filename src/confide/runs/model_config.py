@@ -21,7 +21,7 @@ from confide.datasets.xrv import XrvCheXpert, XrvMimic
 from confide.errors import ConfigError, TableError
 from confide.runs.model_archives import kind_of
 from confide.runs.model_files import Opened, open_model
-from confide.runs.model_settings import ModelConfig, ModelSettings
+from confide.runs.model_settings import ModelConfig, ModelSettings, Output
 from confide.runs.models import Progress, silent
 from confide.runs.released import Model, Records, audit_model
 from confide.runs.xrv import is_network, open_network
@@ -221,7 +221,7 @@ def _members(frame: pd.DataFrame, members: str | ByColumn, where: str) -> NDArra
     return np.asarray([*found, np.nan])[codes]
 
 
-def predictions_of(path: Path, cohort: Cohort) -> tuple[NDArray[np.float64], Any]:
+def predictions_of(path: Path, cohort: Cohort) -> tuple[NDArray[np.float64], Output | None]:
     """Outputs of a table of predictions, in the order of the cohort's records.
 
     Parameters
@@ -232,7 +232,7 @@ def predictions_of(path: Path, cohort: Cohort) -> tuple[NDArray[np.float64], Any
     Returns
     -------
     outputs : (n_records, n_views, n_outputs); NaN for records of which the table says nothing
-    output : "logits" or "probabilities"
+    output : "probabilities", or None for the columns logit_0 ..., which may hold them all the same
     """
     frame = read_table(path)
     with naming(path):
@@ -260,7 +260,7 @@ def predictions_of(path: Path, cohort: Cohort) -> tuple[NDArray[np.float64], Any
         if bad.any():
             row, column = (int(i) for i in np.argwhere(bad)[0])
             raise TableError(
-                f"Column {columns[column]!r} in row {row} is {frame[columns[column]].iloc[row]!r}; "
+                f"Column {columns[column]!r} in row {row} is {_plain(frame[columns[column]], row)!r}; "
                 "expected a finite number."
             )
         view = np.zeros(len(frame), dtype=np.intp)
@@ -274,11 +274,16 @@ def predictions_of(path: Path, cohort: Cohort) -> tuple[NDArray[np.float64], Any
         slot = place[known] * n_views + view[known]
         if len(np.unique(slot)) < len(slot):
             row = int(np.flatnonzero(known)[pd.Series(slot).duplicated().to_numpy().argmax()])
-            raise TableError(f"Record {frame['record'].iloc[row]!r} is given twice (row {row}).")
+            raise TableError(f"Record {_plain(frame['record'], row)!r} is given twice (row {row}).")
         outputs = np.full((cohort.n_records * n_views, len(columns)), np.nan)
         outputs[slot] = values[known]
-    output = "logits" if given[0] == "logit" else "probabilities"
+    output: Output | None = "probabilities" if given[0] == "prob" else None
     return outputs.reshape(cohort.n_records, n_views, len(columns)), output
+
+
+def _plain(column: pd.Series[Any], row: int) -> Any:
+    """A value without its NumPy type, whose repr is short."""
+    return column.iloc[row : row + 1].tolist()[0]
 
 
 def _places(record: pd.Series[Any], cohort: Cohort) -> NDArray[np.intp]:

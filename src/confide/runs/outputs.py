@@ -1,8 +1,9 @@
-"""What a model of somebody else returns -> logits in the order of a cohort's classes."""
+"""Asking a model of somebody else; what it returns -> logits in the order of the classes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,57 @@ from confide.runs.model_settings import Output
 
 Floats = NDArray[np.float64]
 _EPS = float(np.finfo(np.float64).eps)
+
+
+def scaled(
+    inputs: NDArray[Any], mean: Sequence[float], scale: Sequence[float], name: str = "the model"
+) -> NDArray[np.float32]:
+    """(x - mean) / scale as float32, by channel or feature; x / 255 for images by default."""
+    x = np.asarray(inputs, dtype=np.float32)
+    if not mean and not scale:
+        return np.asarray(x / 255, dtype=np.float32) if inputs.dtype == np.uint8 else x
+    n = x.shape[1]
+    shape = (1, n, *(1,) * (x.ndim - 2))
+    both = []
+    for word, values, default in (("mean", mean, 0.0), ("scale", scale, 1.0)):
+        numbers = np.asarray(values or (default,), dtype=np.float32)
+        if len(numbers) not in (1, n) or not np.isfinite(numbers).all():
+            raise ArgumentError(
+                f"`{word}` of {name!r} has {len(numbers)} values, expected 1 or {n}."
+            )
+        both.append(np.broadcast_to(numbers, n).reshape(shape))
+    if (both[1] == 0).any():
+        raise ArgumentError(f"`scale` of {name!r} holds 0; inputs are divided by it.")
+    return np.asarray((x - both[0]) / both[1], dtype=np.float32)
+
+
+def answer(
+    run: Callable[[NDArray[np.float32]], Any], batch: NDArray[np.float32], name: str
+) -> NDArray[Any]:
+    """What a function returns for a batch, one row a record; ArgumentError where it does not."""
+    try:
+        found = np.asarray(run(batch))
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        raise ArgumentError(
+            f"{name!r} does not take inputs of shape {batch.shape}: {_cause(error)}"
+        ) from error
+    if found.ndim == 0 or len(found) != len(batch):
+        raise ArgumentError(
+            f"{name!r} returns an array of shape {found.shape} for {len(batch)} records; "
+            "expected one row a record. Was it exported for one size of batches alone?"
+        )
+    return found
+
+
+def _cause(error: Exception) -> str:
+    """What went wrong, in one line: TorchScript says it last, after a trace of its own."""
+    named = re.findall(r"^\w*Error: (.+)", str(error), re.MULTILINE)
+    return " ".join((named[-1] if named else str(error)).split())[:200]
+
+
+def plain_id(cohort: Cohort, row: int) -> Any:
+    """The id of a record as an int or a str, whose repr is short."""
+    return cohort.record[row : row + 1].tolist()[0]
 
 
 def to_logits(
@@ -81,7 +133,7 @@ def _check_finite(z: Floats, cohort: Cohort, name: str) -> None:
     if bad.any():
         row, _, column = (int(i) for i in np.argwhere(bad)[0])
         raise SignalError(
-            f"{name} returns {z[bad][0]} for record {cohort.record[row]!r} (row {row}, output "
+            f"{name} returns {z[bad][0]} for record {plain_id(cohort, row)!r} (row {row}, output "
             f"{column}); every output must be finite."
         )
 
@@ -111,7 +163,7 @@ def _from_probabilities(p: Floats, cohort: Cohort, name: str) -> tuple[Floats, l
     if bad.any():
         row, _, column = (int(i) for i in np.argwhere(bad)[0])
         raise SignalError(
-            f"{name} returns {p[bad][0]:g} for record {cohort.record[row]!r} (row {row}, output "
+            f"{name} returns {p[bad][0]:g} for record {plain_id(cohort, row)!r} (row {row}, output "
             f"{column}); a probability is in [0, 1]. Set output: logits if these are logits."
         )
     single = cohort.task == "multilabel" or p.shape[2] == 1
@@ -119,7 +171,7 @@ def _from_probabilities(p: Floats, cohort: Cohort, name: str) -> tuple[Floats, l
     if not single and off.max() > 0.01:
         row = int(off.max(axis=1).argmax())
         raise SignalError(
-            f"The probabilities that {name} gives record {cohort.record[row]!r} (row {row}) add "
+            f"The probabilities that {name} gives record {plain_id(cohort, row)!r} (row {row}) add "
             f"up to {1 + off[row].max():.4g} or less; expected 1."
         )
     extreme = int(((p == 0) | (p == 1)).any(axis=(1, 2)).sum())

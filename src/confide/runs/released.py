@@ -23,9 +23,9 @@ from confide.cohort import Cohort
 from confide.errors import ArgumentError, TableError
 from confide.runs.guards import blind_features
 from confide.runs.models import Progress, cohort_table, environment, silent
-from confide.runs.outputs import to_logits
+from confide.runs.outputs import answer, plain_id, scaled, to_logits
 from confide.runs.released_analysis import analyse_model
-from confide.stores import AuditFolder, write_table
+from confide.stores import AuditFolder, plain, write_table
 
 Floats = NDArray[np.float64]
 Read = Callable[[NDArray[np.intp]], NDArray[Any]]
@@ -101,7 +101,7 @@ def audit_model(
     ----------
     target : the model, with its members; see :class:`Model`
     records : the cohort, members and non-members of one source, or records to be read
-    out : the audit folder; the same call goes on where it was stopped
+    out : the audit folder; one whose models have answered is analysed again, without asking them
     inputs : of the records of a cohort: (n_records, ...) as in :class:`confide.datasets.Data`;
         needed where a model is a function
     references : models to compare with
@@ -114,13 +114,13 @@ def audit_model(
     Returns
     -------
     see :func:`confide.audits.released.audit_released`; a failed guard leaves the figures and takes
-    the verdict away
+    the verdict away, accepted or not
 
     Raises
     ------
     TableError : a patient on both sides
     ArgumentError, SignalError : outputs that cannot be used, or no member or non-member
-    MismatchError : the folder was begun with other models or other data
+    MismatchError : the folder holds answers of other models or on other data
     """
     check_accepted(accept)
     if isinstance(records, Cohort):
@@ -148,6 +148,9 @@ def audit_model(
         )
 
     with AuditFolder.open(out, begin) as folder:
+        if folder.manifest.get("source") == "model" and not folder.done.any():
+            # Refused or stopped before a model had answered: nothing there is worth keeping.
+            folder.manifest |= plain(begin())
         folder.require_same(wanted)
         folder.manifest |= {"title": title, "accepted": list(accept), "notes": list(records.notes)}
         if not folder.done.all():
@@ -182,7 +185,7 @@ def _memberships(
         if np.isnan(side[kept]).any():
             row = int(kept[int(np.argmax(np.isnan(side[kept])))])
             raise ArgumentError(
-                f"Whether {model.name!r} was trained on record {cohort.record[row]!r} (row {row}) "
+                f"Whether {model.name!r} was trained on record {plain_id(cohort, row)!r} (row {row}) "
                 "is not given; give 1 or 0, or leave the record out for the target too."
             )
     held = np.stack([side[kept] == 1.0 for side in sides])
@@ -350,49 +353,10 @@ def _answers(
         digests += [hashlib.sha256(one.tobytes()).digest() for one in np.ascontiguousarray(inputs)]
         for model, found in zip(models, given, strict=True):
             if callable(model.model):
-                found.append(_one(model, inputs))
+                batch = scaled(inputs, model.mean, model.scale, model.name)
+                found.append(answer(model.model, batch, model.name))
         progress(min(start + batch_size, len(kept)), len(kept))
     return [np.concatenate(f) if isinstance(f, list) else f for f in given], digests
-
-
-def _one(model: Model, inputs: NDArray[Any]) -> NDArray[Any]:
-    """What a model that is a function says of some records."""
-    batch = scaled(inputs, model.mean, model.scale, model.name)
-    try:
-        found = np.asarray(model.model(batch))  # type: ignore[operator]
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        text = " ".join(str(error).split())[:200]
-        raise ArgumentError(
-            f"{model.name!r} does not take inputs of shape {batch.shape}: {text}"
-        ) from error
-    if found.ndim == 0 or len(found) != len(batch):
-        raise ArgumentError(
-            f"{model.name!r} returns an array of shape {found.shape} for {len(batch)} records; "
-            "expected one row a record. Was it exported for one size of batches alone?"
-        )
-    return found
-
-
-def scaled(
-    inputs: NDArray[Any], mean: Sequence[float], scale: Sequence[float], name: str = "the model"
-) -> NDArray[np.float32]:
-    """(x - mean) / scale as float32, by channel or feature; x / 255 for images by default."""
-    x = np.asarray(inputs, dtype=np.float32)
-    if not mean and not scale:
-        return np.asarray(x / 255, dtype=np.float32) if inputs.dtype == np.uint8 else x
-    n = x.shape[1]
-    shape = (1, n, *(1,) * (x.ndim - 2))
-    both = []
-    for word, values, default in (("mean", mean, 0.0), ("scale", scale, 1.0)):
-        numbers = np.asarray(values or (default,), dtype=np.float32)
-        if len(numbers) not in (1, n) or not np.isfinite(numbers).all():
-            raise ArgumentError(
-                f"`{word}` of {name!r} has {len(numbers)} values, expected 1 or {n}."
-            )
-        both.append(np.broadcast_to(numbers, n).reshape(shape))
-    if (both[1] == 0).any():
-        raise ArgumentError(f"`scale` of {name!r} holds 0; inputs are divided by it.")
-    return np.asarray((x - both[0]) / both[1], dtype=np.float32)
 
 
 def _duplicates(digests: Sequence[bytes], member: list[bool]) -> Guard:
