@@ -88,6 +88,24 @@ def test_pairs_that_give_small_cells_away_are_not_in_the_table():
     assert pairs == ["a & f", "a & m"]
 
 
+def test_a_nested_group_does_not_give_a_small_value_away():
+    race = np.repeat(["White", "Black", "Asian"], [980, 15, 5])
+    groups = pd.DataFrame({"race": race, "underserved": np.where(race == "Black", "yes", "no")})
+    groups["sex"] = np.arange(1000) % 2
+    table, _ = group_table(np.arange(1000.0), groups)
+    gone = table[table["withheld"]]
+    assert set(zip(gone["group"], gone["value"], strict=True)) == {
+        ("race", "Asian"),
+        ("race", "Black"),
+        ("underserved", "no"),
+        ("underserved", "yes"),
+    }
+    # With sex, the cells of the one would tell those of the other.
+    assert not table["group"].str.contains("underserved &|& underserved").any()
+    table, _ = group_table(np.arange(1000.0), groups[["race", "sex"]])
+    assert table.loc[table["withheld"], "value"].tolist() == ["Asian", "Black"]
+
+
 def test_a_pair_of_one_group_twice_and_of_many_values_says_nothing():
     site = np.arange(500) % 5
     same = pd.DataFrame({"site": site, "copy": site})

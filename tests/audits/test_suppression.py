@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from scipy.optimize import linprog
 
-from confide.audits.suppression import SMALL_CELL, shown_intersections, told, withheld
+from confide.audits.suppression import (
+    SMALL_CELL,
+    coarser,
+    jointly_withheld,
+    shown_intersections,
+    told,
+    withheld,
+)
 
 
 @pytest.mark.parametrize(
@@ -151,3 +158,101 @@ def test_a_withheld_margin_does_not_come_back_as_a_sum():
     assert rows.tolist() == [True, True, False]
     shown = shown_intersections(sizes, rows, np.zeros(2, bool))
     assert not shown[1, 0]  # it is the whole margin of its row
+
+
+def test_a_small_cell_does_not_follow_from_a_second_group():
+    race = np.repeat([0, 1, 2], [980, 15, 5])  # White, Black, Asian
+    underserved = (race == 1).astype(np.intp)
+    # White is 980 and "no" 985: five are Asian.
+    assert withheld(np.bincount(underserved)).tolist() == [False, False]
+    for order in ([race, underserved], [underserved, race]):
+        found = {len(hidden): hidden.tolist() for hidden in jointly_withheld(order)}
+        assert found == {3: [False, True, True], 2: [True, True]}
+
+
+def test_groups_that_overlap_up_to_a_few_patients():
+    one = np.repeat([0, 1, 2], [500, 300, 200])
+    other = np.repeat([0, 1], [500, 500])
+    other[:4] = 1  # "0" and "0" differ by these four
+    hidden = jointly_withheld([one, other])
+    assert hidden[1].all()
+    assert not hidden[0].any()
+    other[:12] = 1
+    assert not any(gone.any() for gone in jointly_withheld([one, other]))
+
+
+def test_three_nested_groups():
+    fine = np.repeat(np.arange(6), [500, 300, 40, 30, 6, 5])
+    middle = np.array([0, 1, 1, 2, 2, 0])[fine]  # 505, 340, 36
+    coarse = np.array([0, 1, 1])[middle]  # 505, 376
+    hidden = jointly_withheld([fine, middle, coarse])
+    assert hidden[0].tolist() == [False, False, False, False, True, True]
+    assert hidden[2].all()
+    check_not_bounded([fine, middle, coarse], hidden)
+
+
+def test_three_groups_of_one_finer_tell_it_only_together():
+    """No two of the coarser groups with the finer one give the first value away; all three do."""
+    fine = np.repeat(np.arange(5), [4, 8, 9, 30, 400])
+    pairs = [np.array(half)[fine] for half in ([0, 0, 1, 1, 2], [0, 1, 0, 1, 2], [0, 1, 1, 0, 2])]
+    hidden = jointly_withheld([fine, *pairs])
+    check_not_bounded([fine, *pairs], hidden)
+    assert any(gone.any() for gone in hidden[1:])
+
+
+def check_not_bounded(columns, hidden):
+    """Linear programming where all columns are functions of the first."""
+    sizes = np.bincount(columns[0])
+    first = np.unique(columns[0], return_index=True)[1]
+    equations, totals = [np.ones(len(sizes))], [sizes.sum()]
+    for codes, gone in zip(columns, hidden, strict=True):
+        for value in np.flatnonzero(~gone):
+            equations.append((codes[first] == value).astype(float))
+            totals.append((codes == value).sum())
+    for value in np.flatnonzero(sizes < SMALL_CELL):
+        low, high = span(len(sizes), np.array(equations), totals, value)
+        assert high >= SMALL_CELL - 1e-6
+        assert high > low
+
+
+def test_no_small_cell_follows_from_two_groups():
+    """Every cell of two groups, margins alone being shown, against linear programming."""
+    rng = np.random.default_rng(0)
+    n_more = n_small = 0
+    for _ in range(30):
+        shape = rng.integers(2, 6, 2)
+        table = rng.poisson(rng.choice([0, 3, 40, 200], shape, p=[0.5, 0.2, 0.15, 0.15]))
+        table = table[table.any(axis=1)][:, table.any(axis=0)]
+        if min(table.shape, default=0) < 2 or table.sum() < 20:
+            continue
+        cells = np.repeat(np.arange(table.size), table.ravel())
+        rows, columns = jointly_withheld([cells // table.shape[1], cells % table.shape[1]])
+        assert (rows >= withheld(table.sum(axis=1))).all()
+        n_more += (rows != withheld(table.sum(axis=1))).any()
+        n_more += (columns != withheld(table.sum(axis=0))).any()
+        spans = attack(table, rows, columns, np.zeros(table.shape, dtype=bool))
+        for true, (_, high) in spans.values():
+            if true < SMALL_CELL:
+                n_small += 1
+                assert high >= SMALL_CELL - 1e-6
+    assert n_more > 3
+    assert n_small > 30
+
+
+def test_ordinary_crossed_groups_lose_nothing():
+    rng = np.random.default_rng(1)
+    columns = [
+        rng.choice(n_values, 3000, p=rng.dirichlet(np.full(n_values, 2.0)))
+        for n_values in (2, 5, 12, 40)
+    ]
+    columns.append(rng.choice(4, 3000, p=[0.9, 0.09, 0.008, 0.002]))  # with a small one
+    for hidden, codes in zip(jointly_withheld(columns), columns, strict=True):
+        assert hidden.tolist() == withheld(np.bincount(codes)).tolist()
+    assert coarser(columns) == [False] * 5
+
+
+def test_a_group_twice_loses_nothing():
+    codes = np.repeat([0, 1, 2], [500, 20, 5])
+    for hidden in jointly_withheld([codes, codes]):
+        assert hidden.tolist() == [False, True, True]
+    assert coarser([codes, codes, codes // 2]) == [False, True, True]

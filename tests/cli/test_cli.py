@@ -87,7 +87,7 @@ def table(tmp_path):
             "member": member.astype(int),
             "label": label,
             "logit_0": rng.normal(size=len(model)) + (2 * label - 1) * member,
-            "site": np.where(record % 3, "[bold]a", "b"),
+            "site": np.where(record // 2 % 2, "[bold]a", "b"),
         }
     )
     path = tmp_path / "predictions.csv"

@@ -41,6 +41,17 @@ def test_small_cells_of_utility_hold_no_figure(make_result):
     assert (many.auroc, many.accuracy, many.beside) == ("0.800", "n/a", None)
 
 
+def test_what_the_audit_withholds_is_withheld_in_both_tables(make_result):
+    result = make_result(groups={"race": {"a": 400, "b": 60}, "sex": {"f": 230, "m": 230}})
+    result.groups["withheld"] = [True, True, False, False]
+    result.summary["utility"]["by_group"]["sex"]["m"]["withheld"] = True
+    assert [[c.withheld for c in g.cells] for g in view.groups(result)] == [[True] * 2, [False] * 2]
+    assert {cell.group for cell in view.top_cells(result, 9)} == {"sex"}
+    by_group = view.utility_by_group(result)
+    assert [one.withheld for one in by_group["race"]] == [True, True]
+    assert [one.withheld for one in by_group["sex"]] == [False, True]
+
+
 def test_utility_stands_beside_the_privacy_of_the_same_value(make_result):
     result = make_result()
     by_group = view.utility_by_group(result)

@@ -167,7 +167,7 @@ def test_references_that_were_trained_otherwise_take_the_verdict_away(world, tmp
 
 
 def test_a_refused_audit_can_be_mended_in_the_same_folder(world, tmp_path):
-    cohort, x, member = world
+    cohort, _, member = world
     p = 1 / (1 + np.exp(-outputs(world, 0.0)))
     two = cohort.select(cohort.label < 2)
     two = replace(two, task="binary", classes=("a", "b"))
@@ -182,9 +182,10 @@ def test_a_refused_audit_can_be_mended_in_the_same_folder(world, tmp_path):
         audit_model(replace(mended, output="logits"), two, tmp_path / "a", references=[reference])
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_model_that_takes_other_inputs_is_refused_with_the_cause(world, tmp_path):
     cohort, x, member = world
-    network = torch.jit.trace(torch.nn.Linear(9, 3).eval(), torch.zeros(2, 9))
+    network = torch.jit.script(torch.nn.Linear(9, 3).eval())
     target = Model(model=lambda batch: network(torch.from_numpy(batch)), members=member)
     with pytest.raises(ArgumentError, match=r"shapes cannot be multiplied \(\d+x6 and 9x3\)$"):
         audit_model(target, cohort, tmp_path / "a", inputs=x)

@@ -179,10 +179,16 @@ def _exchangeable(n: Counts, signs: Codes) -> Mask:
     table = np.zeros((len(rows), len(columns)), dtype=np.int64)
     table[i, j] = n
     found = n >= SMALL_CELL
+    # Most cells find theirs where the largest of their row and of their column cross.
+    best_j, best_i = table.argmax(axis=1)[i], table.argmax(axis=0)[j]
+    moved = np.minimum(table[i, best_j], table[best_i, j])
+    crossed = (table[best_i, best_j] > 0) & (best_i != i) & (best_j != j)
+    found |= crossed & (n + moved >= SMALL_CELL)
     for c in np.flatnonzero(~found):
-        row, column = table[i[c]].copy(), table[:, j[c]].copy()
-        row[j[c]] = column[i[c]] = 0
-        gain = np.minimum(column[:, None], row[None, :])[table > 0].max(initial=0)
+        others, along = np.flatnonzero(table[:, j[c]]), np.flatnonzero(table[i[c]])
+        others, along = others[others != i[c]], along[along != j[c]]
+        moved = np.minimum(table[others, j[c]][:, None], table[i[c], along][None, :])
+        gain = moved[table[np.ix_(others, along)] > 0].max(initial=0)
         found[c] = n[c] + gain >= SMALL_CELL
     return found
 
@@ -198,7 +204,7 @@ def _bounding(equations: Any, totals: NDArray[np.float64], open_: Mask) -> Codes
         both: Any = hstack([-take, eye_array(len(at))])
         wide: Any = hstack([equations, csr_array((len(totals), len(at)))])
         limits: Any = [(0, None)] * n + [(0, SMALL_CELL)] * len(at)
-        answer = linprog(
+        answer: Any = linprog(
             np.append(np.zeros(n), -np.ones(len(at))),
             A_ub=both,
             b_ub=np.zeros(len(at)),

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from confide.audits.clustered import MeanOverModels, sum_by_patient, twice_above
 from confide.audits.groups import MISSING
+from confide.audits.suppression import jointly_withheld
 from confide.cohort import Cohort
 from confide.errors import SignalError
 
@@ -39,7 +40,8 @@ def utility(logits: Logits, cohort: Cohort) -> dict[str, Any]:
     Returns
     -------
     {"overall": measures, "by_group": {group: {value: measures}}} with auroc, low, high, accuracy,
-    accuracy_low, accuracy_high, n_patients.  Means over models; the intervals are for patients and
+    accuracy_low, accuracy_high, n_patients; by group also withheld, whether a small cell would
+    follow from what is shown.  Means over models; the intervals are for patients and
     models as sampling units.  AUROC is the macro average over classes (one against the rest) or
     labels; it is None where no class has both sides.
 
@@ -69,6 +71,10 @@ def utility(logits: Logits, cohort: Cohort) -> dict[str, Any]:
             part.add_areas(falling)
             part.add_shares(right, known)
     by_group = {name: part.measures() for name, part in groups.items()}
+    hidden = jointly_withheld([part.of_patient.astype(np.intp) for part in groups.values()])
+    for measures, small in zip(by_group.values(), hidden, strict=True):
+        for measured, one in zip(measures.values(), small, strict=True):
+            measured["withheld"] = bool(one)
     return {"overall": everyone.measures()["all"], "by_group": by_group}
 
 
@@ -98,7 +104,7 @@ class _Values:
     """
 
     def __init__(self, of_patient: NDArray[np.int16], labels: list[str], cohort: Cohort) -> None:
-        self._labels, self._of_patient = labels, of_patient
+        self._labels, self.of_patient = labels, of_patient
         self._patient_index = cohort.patient_index
         self._of_record = of_patient[cohort.patient_index]
         self._patients = [np.flatnonzero(of_patient == value) for value in range(len(labels))]
@@ -108,15 +114,15 @@ class _Values:
     def add_areas(self, columns: list[_Falling]) -> None:
         """Macro averages of the areas of one model; one entry a class or label."""
         total, count = np.zeros((2, len(self._labels)))
-        influence = np.zeros(len(self._of_patient))
+        influence = np.zeros(len(self.of_patient))
         for column in columns:
             area, of_patient = self._column(column)
             known = np.isfinite(area)
             total += np.where(known, area, 0.0)
             count += known
-            influence += np.where(known[self._of_patient], of_patient, 0.0)
+            influence += np.where(known[self.of_patient], of_patient, 0.0)
         with np.errstate(invalid="ignore", divide="ignore"):
-            self._add(self._areas, total / count, influence / count[self._of_patient])
+            self._add(self._areas, total / count, influence / count[self.of_patient])
 
     def _column(self, column: _Falling) -> tuple[Floats, Floats]:
         """Areas (n_values,) and influences (n_patients,) of a class or label.
@@ -134,11 +140,11 @@ class _Values:
         else:
             starts = np.arange(len(rows))
         true, places = twice_above(positive, starts)
-        owner, n_patients = self._patient_index[rows], len(self._of_patient)
+        owner, n_patients = self._patient_index[rows], len(self.of_patient)
         pairs = sum_by_patient(true - positive * places, owner, n_patients)
         n_positive = sum_by_patient(positive.astype(np.float64), owner, n_patients)
         n_all = np.bincount(owner, minlength=n_patients)
-        of, n_values = self._of_patient, len(self._labels)
+        of, n_values = self.of_patient, len(self._labels)
         n, n_true = np.bincount(of, n_all, n_values), np.bincount(of, n_positive, n_values)
         n_false = n - n_true
         before, true_before = np.cumsum(n) - n, np.cumsum(n_true) - n_true
@@ -156,7 +162,7 @@ class _Values:
         with np.errstate(invalid="ignore", divide="ignore"):
             share = n_right / n_known
             residual = (right - share[self._of_record] * known) / n_known[self._of_record]
-        influence = sum_by_patient(residual, self._patient_index, len(self._of_patient))
+        influence = sum_by_patient(residual, self._patient_index, len(self.of_patient))
         self._add(self._shares, share, influence)
 
     def _add(self, means: list[MeanOverModels], value: Floats, influence: Floats) -> None:

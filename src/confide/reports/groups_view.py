@@ -121,7 +121,7 @@ def _cells(result: AuditResult) -> tuple[dict[str, list[Cell]], list[Cell]]:
             paired += [_cell(row) for row, n in zip(group, sizes, strict=True) if n >= SMALL_CELL]
         else:
             # A table without the joint decision is judged group by group.
-            hidden = withheld(sizes) | [row.get("withheld") is True for row in group]
+            hidden = withheld(sizes) | [_flagged(row) for row in group]
             cells[name] = [_cell(row, gone) for row, gone in zip(group, hidden, strict=True)]
     return cells, paired
 
@@ -199,9 +199,14 @@ def utility_by_group(result: AuditResult) -> dict[str, list[Utility]]:
     return shown
 
 
+def _flagged(found: Mapping[str, Any]) -> bool:
+    flag = found.get("withheld")
+    return isinstance(flag, bool | np.bool_) and bool(flag)
+
+
 def _gone(found: Mapping[str, Any], beside: Cell | None) -> bool:
     """Whether the audit withholds a value, of the held-out patients or of its own."""
-    return found.get("withheld") is True or (beside is not None and beside.withheld)
+    return _flagged(found) or (beside is not None and beside.withheld)
 
 
 def _utility(value: str, found: Mapping[str, Any], hidden: bool, beside: Cell | None) -> Utility:

@@ -260,8 +260,8 @@ def predictions_of(path: Path, cohort: Cohort) -> tuple[NDArray[np.float64], Out
         if bad.any():
             row, column = (int(i) for i in np.argwhere(bad)[0])
             raise TableError(
-                f"Column {columns[column]!r} in row {row} is {_plain(frame[columns[column]], row)!r}; "
-                "expected a finite number."
+                f"Column {columns[column]!r} in row {row} is "
+                f"{_plain(frame[columns[column]], row)!r}; expected a finite number."
             )
         view = np.zeros(len(frame), dtype=np.intp)
         if "view" in frame.columns:

@@ -185,8 +185,8 @@ def _memberships(
         if np.isnan(side[kept]).any():
             row = int(kept[int(np.argmax(np.isnan(side[kept])))])
             raise ArgumentError(
-                f"Whether {model.name!r} was trained on record {plain_id(cohort, row)!r} (row {row}) "
-                "is not given; give 1 or 0, or leave the record out for the target too."
+                f"Whether {model.name!r} was trained on record {plain_id(cohort, row)!r} (row "
+                f"{row}) is not given; give 1 or 0, or leave the record out for the target too."
             )
     held = np.stack([side[kept] == 1.0 for side in sides])
     part = cohort.select(kept)
