@@ -167,14 +167,14 @@ def _picked(evidence: list[Floats], truth: list[Bools]) -> _Weights:
     judged = [(e[::stride], t[::stride]) for e, t in zip(evidence, truth, strict=True)]
     judged = [(e, t) for e, t in judged if t.any() and not t.all()]
     fixed = [_fixed(everything, names) for names in _FIXED]
-    areas = [np.mean([_area(w, e, t) for e, t in judged]) if judged else 0.5 for w in fixed]
+    areas = [float(np.mean([_area(w, e, t) for e, t in judged])) if judged else 0.5 for w in fixed]
     held_out = []
     for i, (e, t) in enumerate(judged):
         others = [one for j, one in enumerate(judged) if j != i]
         if others:
             fitted = _regression(*(np.concatenate(x) for x in zip(*others, strict=True)))
             held_out.append(_area(fitted, e, t))
-    if held_out and np.mean(held_out) > max(areas):
+    if held_out and float(np.mean(held_out)) > max(areas):
         return learnt
     return fixed[int(np.argmax(areas))]
 

@@ -12,10 +12,10 @@ The number of records is a confounder of `max`: under pure noise the largest of 
 larger, so groups with more records would seem more at risk where nobody is.  Of `joint` it is
 not: its law by chance is the same for all patients in equally many models.  Where patients are in
 different numbers of models, or their signals are tied between models, areas spread differently by
-chance; so the tail is taken by p-values, with ties broken at random, that are uniform for all.  Yet a leak from many records adds up,
-so where there is a leak, patients with more records are more at risk, and are found more often.
-That is no artefact, and the unadjusted figures show it; the adjusted difference says how much is
-left of it among patients with equally many records.
+chance; so the tail is taken by p-values, with ties broken at random, that are uniform for all.
+Yet a leak from many records adds up, so where there is a leak, patients with more records are
+more at risk, and are found more often.  That is no artefact, and the unadjusted figures show it;
+the adjusted difference says how much is left of it among patients with equally many records.
 
 Given the signals, and where membership has no effect, the patients' areas are independent,
 because the membership of each was drawn by itself.  Under a leak that differs from model to model
