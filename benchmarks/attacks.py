@@ -2,10 +2,11 @@
 
 Prints a Markdown table: the area under the ROC curve, and the share of members found at 1 % and
 .1 % false alarms where at least 10 false alarms are expected, of records and of patients (a
-patient's score is the sum of the scores of the patient's records).  Targets are disjoint from the
-references; they and the references are drawn anew for each split.  After +-: the standard error
-over targets and splits, the larger of that over all targets and that over splits.  The last column
-is the area of the stack minus that of the better of the others, target by target.
+patient's score is the sum of the scores of the patient's records; the stack learns that sum anew).
+Targets are disjoint from the references; they and the references are drawn anew for each split.
+After +-: the standard error over targets and splits, the larger of that over all targets and that
+over splits.  The last column is the area of the stack minus that of the better of the others,
+target by target.
 
 First make files of signals, one for each cohort:
 
@@ -80,15 +81,22 @@ def found(score: Floats, member: Bools, rate: float) -> float:
     return float((score[member] > others[k - 1]).mean()) if k >= 10 else np.nan
 
 
-def measures(score: Floats, member: Bools, patient: NDArray[np.intp]) -> list[float]:
-    """Of records, then of patients: the area and the shares found."""
-    usable = np.isfinite(score)
-    score, member, patient = score[usable], member[usable], patient[usable]
-    _, first, index = np.unique(patient, return_index=True, return_inverse=True)
-    result = []
-    for values, held in ((score, member), (np.bincount(index, score), member[first])):
-        result += [area(values, held), *(found(values, held, rate) for rate in RATES)]
-    return result
+def measures(score: Floats, member: Bools) -> list[float]:
+    """The area and the shares found."""
+    return [area(score, member), *(found(score, member, rate) for rate in RATES)]
+
+
+def of_records(score: Floats, member: Bools) -> list[float]:
+    """Measures over records."""
+    known = np.isfinite(score)
+    return measures(score[known], member[known])
+
+
+def of_patients(score: Floats, member: Bools, patient: Rows) -> list[float]:
+    """Measures over patients, by the sums of their records' scores."""
+    known = np.isfinite(score)
+    _, first, index = np.unique(patient[known], return_index=True, return_inverse=True)
+    return measures(np.bincount(index, score[known]), member[known][first])
 
 
 def scores_of(
@@ -139,10 +147,15 @@ def compare(
         some = (n_in >= 2) & (n_references - n_in >= 2)
         for name, attack in attacks.items():
             scores = scores_of(attack, study, targets, references, member, some)
+            sums = scores
+            if isinstance(attack, Stacked):  # it can learn what to add up
+                attack = Stacked(patient[some])
+                sums = scores_of(attack, study, targets, references, member, some)
             result[name].append(
                 [
-                    measures(row, member[target, some], patient[some])
-                    for row, target in zip(scores, targets, strict=True)
+                    of_records(one, member[t, some])
+                    + of_patients(two, member[t, some], patient[some])
+                    for one, two, t in zip(scores, sums, targets, strict=True)
                 ]
             )
     return {name: np.asarray(values) for name, values in result.items()}

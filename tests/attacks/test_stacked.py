@@ -40,7 +40,7 @@ class TestStacked(AttackContract):
         game = Evidence(fold, rest, held.shape[1], _equal(held, rest))
         erased = held.copy()
         erased[fold] = False
-        weights = _learnt(signals[rest], held[rest])
+        weights = _learnt(signals[rest], held[rest], np.arange(held.shape[1]))
         alone = _play(signals, erased, [game], [weights])
         np.testing.assert_allclose(alone[fold], scores[fold], rtol=1e-9)
 
@@ -158,6 +158,42 @@ def test_numbers_of_references_do_not_tell_members(design):
                 area = np.mean([roc_auc_score(m, few) for m in mine])
                 se = np.sqrt((some.sum() + 1) / (12 * n_in * (16 - n_in) / 256)) / some.sum()
                 assert abs(area - 0.5) < 5 * se
+
+
+def of_patients(scores, held, patient, size):
+    """Mean area over patients, by the sums of their records' scores."""
+    areas = []
+    for row, inside in zip(scores, held, strict=True):
+        known = np.isfinite(row)
+        sums = np.bincount(patient[known], row[known], minlength=size)
+        member = np.bincount(patient, inside, minlength=size) > 0
+        areas.append(roc_auc_score(member, sums))
+    return float(np.mean(areas))
+
+
+@pytest.mark.parametrize("leak", [0.0, 0.6])
+def test_sums_of_patients_are_learnt_and_judged(leak):
+    """Records of a patient share most of what is not membership, so that plain sums mislead."""
+    rng = np.random.default_rng(3)
+    patient = np.repeat(np.arange(150), rng.integers(1, 8, 150))
+    held = balanced(24, 150, seed=3)[:, patient]
+    shared = rng.standard_normal((24, 150))[:, patient]
+    noise = rng.standard_normal(held.shape)
+    signals = 0.8 * shared + 0.6 * noise + leak * held
+    ours = of_patients(Stacked(patient).leave_one_out(signals, held), held, patient, 150)
+    se = np.sqrt(151 / (12 * 75 * 75) / 24)
+    if leak == 0.0:
+        assert abs(ours - 0.5) < 4 * se
+        return
+    for attack in (LiRA(), RMIA(), Stacked()):
+        other = of_patients(attack.leave_one_out(signals, held), held, patient, 150)
+        assert ours > other - 2 * se, attack
+
+
+def test_patients_of_another_cohort_are_refused():
+    signals, held = study(1)
+    with pytest.raises(ArgumentError, match="patient of each record"):
+        Stacked(np.arange(3)).leave_one_out(signals, held)
 
 
 def test_several_targets_are_scored_as_one_by_one():

@@ -80,6 +80,19 @@ def test_two_way_variance_has_no_bias():
         assert 0.97 < np.mean(variances) / truth < 1.15
 
 
+def test_targets_that_share_references_have_wider_errors():
+    values = np.random.default_rng(0).normal(0.5, 0.02, 32).tolist()
+    for n in (8, 16, 32):
+        alone = two_way(1e-4, values[:n], 3e-4, 200)
+        shared = two_way(1e-4, values[:n], 3e-4, 200, shared=True)
+        assert shared[1] <= n - 1 <= alone[1]
+        if n <= 16:
+            expected = np.sqrt(1e-4 + np.var(values[:n], ddof=1) / n)
+            np.testing.assert_allclose(shared[0], expected, rtol=1e-12)
+        else:
+            assert shared[0] == alone[0]
+
+
 def coverage(n_models, n_patients, sd, n_studies=1500, seed=1):
     rng = np.random.default_rng(seed)
     inside = 0

@@ -10,8 +10,7 @@ logistic regression on it weighs the evidence.  Stacked generalisation: Wolpert,
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +20,13 @@ from sklearn.metrics import roc_auc_score
 
 from confide.attacks.base import Attack, Signals, check_membership, chunks
 from confide.attacks.evidence import NAMES, Evidence, Part
+from confide.errors import ArgumentError
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Indices = NDArray[np.intp]
+_Cases = tuple[Floats, Bools]
+"""Evidence (n, len(NAMES)) and membership (n,) of records, or of patients."""
 _FOLDS = 8
 _LEARNING_FOLDS = 5
 _ALONE = 8
@@ -47,7 +49,8 @@ _TRAINING_ROWS = 400_000
 class Stacked(Attack):
     """Weighted evidence; the weights are learnt from reference models that play the target.
 
-    The score is the log-odds of membership that a logistic regression gives to: a likelihood ratio
+    The score is the log-odds of membership, less their mean over the target's records, that a
+    logistic regression gives to: a likelihood ratio
     with shifts and variances shrunken to curves of difficulty, RMIA's log ratio, LiRA, what other
     records foretell of the target's signal, and the signal's place among the references'.  It
     reads the other records of the target, and takes about half of the audited records for members
@@ -57,9 +60,18 @@ class Stacked(Attack):
     so that each has seven eighths of the models as references.  The learnt weights are used where
     they do better than RMIA, LiRA and the plain sum of the shrunken ratio and RMIA, by the area
     over records of models that were not learnt from; else the best of those is.
+
+    Parameters
+    ----------
+    patients : (n_records,) the patient of each record.  Then the sum of a patient's scores is what
+        is learnt and judged, over patients in place of records; scores of single records may
+        be the worse for it.  None: each record stands alone.
     """
 
     name: ClassVar[str] = "stacked"
+
+    def __init__(self, patients: NDArray[Any] | None = None) -> None:
+        self._patients = None if patients is None else np.asarray(patients)
 
     def score(
         self,
@@ -86,10 +98,11 @@ class Stacked(Attack):
         """
         check_membership(references, membership)
         n_targets, n = len(targets), len(references)
-        sample, held = _sample(references, membership)
+        owner = self._owners(membership.shape[1])
+        sample, held, owner = _sample(references, membership, owner)
         # In an order of their own, so that the folds do not depend on that of the references.
         order = np.argsort(np.nanmean(sample.reshape(n, -1), axis=1), kind="stable")
-        weights = _learnt(sample[order], held[order])
+        weights = _learnt(sample[order], held[order], owner)
         # The membership of targets is not known; no one reads these rows.
         held = np.concatenate([np.zeros((n_targets, membership.shape[1]), np.bool_), membership])
         game = Evidence(np.arange(n_targets), np.arange(n) + n_targets, held.shape[1])
@@ -104,131 +117,155 @@ class Stacked(Attack):
         """See :meth:`Attack.leave_one_out`; folds of targets in place of single ones."""
         check_membership(signals, membership)
         n_models, n_records = membership.shape
-        sample, held = _sample(signals, membership)
+        sample, held, owner = _sample(signals, membership, self._owners(n_records))
         weights, games = [], []
         for fold, rest in _folds(n_models, _FOLDS):
-            weights.append(_learnt(sample[rest], held[rest]))
+            weights.append(_learnt(sample[rest], held[rest], owner))
             games.append(Evidence(fold, rest, n_records, _equal(membership, rest)))
         scores = _play(signals, membership, games, weights)
         n_in = membership.sum(axis=0)
         scores[:, (n_in < 2) | (n_models - n_in < 2)] = np.nan
         return scores
 
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Weights:
-    """Log-odds are (evidence - centre) / scale @ weight + intercept; arrays (len(NAMES),)."""
-
-    centre: Floats
-    scale: Floats
-    weight: Floats
-    intercept: float
-
-    def log_odds(self, evidence: Floats) -> Floats:
-        """(..., len(NAMES)) -> (...); higher = more like a member."""
-        return ((evidence - self.centre) / self.scale) @ self.weight + self.intercept
+    def _owners(self, n_records: int) -> Indices:
+        """(n_records,) number of the patient of each record, or of the record."""
+        if self._patients is None:
+            return np.arange(n_records)
+        if self._patients.shape != (n_records,):
+            raise ArgumentError(
+                f"patients has shape {self._patients.shape}, not ({n_records},): give the patient "
+                "of each record that is scored."
+            )
+        return np.unique(self._patients, return_inverse=True)[1]
 
 
-def _learnt(signals: Floats, membership: Bools) -> _Weights:
-    """Weights found by letting each of the models play the target, the others its references."""
+def _learnt(signals: Floats, membership: Bools, owner: Indices) -> Floats:
+    """Weights found by letting each of the models play the target, the others its references.
+
+    (len(NAMES),); evidence @ weights is the log-odds of membership up to a constant of the target.
+    """
     n_models, n_records = membership.shape
-    evidence: list[Floats] = []
-    truth: list[Bools] = []
-    some = np.arange(n_records) % (1 + n_models * n_records // _TRAINING_ROWS) == 0
+    records: list[_Cases] = []
+    patients: list[_Cases] = []
+    some = owner % (1 + n_models * n_records // _TRAINING_ROWS) == 0
     for fold, rest in _folds(n_models, _LEARNING_FOLDS) if n_models > 2 else []:
         n_in = membership[rest].sum(axis=0)
         game = Evidence(fold, rest, n_records, np.minimum(n_in, len(rest) - n_in))
-        rows, member = [], []
-        for at, _, (values,) in _stream(signals, membership, [game]):
-            usable = np.isfinite(values).all(axis=-1) & some[at]
-            rows.append(values[usable])
-            member.append(membership[fold, at][usable])
-        evidence.append(np.concatenate(rows))
-        truth.append(np.concatenate(member))
-    both = [(e, t) for e, t in zip(evidence, truth, strict=True) if t.any() and not t.all()]
-    k = len(NAMES)
-    if not both:
-        plain = np.array([float(name in _FIXED[0]) for name in NAMES])
-        return _Weights(centre=np.zeros(k), scale=np.ones(k), weight=plain, intercept=0.0)
-    return _picked([e for e, _ in both], [t for _, t in both])
+        parts = [v[:, some[at]] for at, _, (v,) in _stream(signals, membership, [game])]
+        evidence, member = np.concatenate(parts, axis=1), membership[np.ix_(fold, some)]
+        usable = np.asarray(np.isfinite(evidence).all(axis=-1))
+        if not member[usable].any() or member[usable].all():
+            continue
+        centred = _centred(evidence, usable)
+        records.append((centred[usable], member[usable]))
+        patients.append(_summed(centred, usable, member, owner[some]))
+    if not records:
+        return _sum_of(_FIXED[0])
+    return _picked([records, patients] if len(np.unique(owner)) < n_records else [records])
 
 
-def _picked(evidence: list[Floats], truth: list[Bools]) -> _Weights:
+def _centred(evidence: Floats, usable: Bools) -> Floats:
+    """Evidence less its mean over the usable records of each target; 0 elsewhere.
+
+    What shifts all records of a target says nothing of any, and a patient with many records must
+    not be suspect for their number.
+    """
+    known = usable[..., None]
+    n = np.maximum(known.sum(axis=1, keepdims=True), 1)
+    mean = np.where(known, evidence, 0.0).sum(axis=1, keepdims=True) / n
+    return np.where(known, evidence - mean, 0.0)
+
+
+def _summed(evidence: Floats, usable: Bools, member: Bools, owner: Indices) -> _Cases:
+    """Evidence of owners, the sum of their records', and who of them is a member.
+
+    `evidence` (n_targets, n_records, k) is 0 where it is not `usable` (n_targets, n_records).
+    """
+    order = np.argsort(owner, kind="stable")
+    starts = np.flatnonzero(np.diff(owner[order], prepend=-1))
+    known = np.logical_or.reduceat(usable[:, order], starts, axis=1)
+    sums = np.add.reduceat(evidence[:, order], starts, axis=1)
+    return sums[known], member[:, order[starts]][known]
+
+
+def _picked(ways: list[list[_Cases]]) -> Floats:
     """The best of the learnt and the fixed weights, judged on models that were not learnt from.
 
-    Each fold of models that played the target is judged by the area under its ROC curve; the
-    learnt weights are then those of all other folds.
+    Weights are learnt from each of the ways of looking at the folds of models that played the
+    target, and judged by the last: by the area under the ROC curve in each fold, learnt from all
+    others.
     """
-    everything, everyone = np.concatenate(evidence), np.concatenate(truth)
-    learnt = _regression(everything, everyone)
-    if _deviance(learnt, everything, everyone) < _EVIDENT:
-        return _fixed(everything, _FIXED[0])
-    stride = 1 + sum(map(len, truth)) // _JUDGED_ROWS
-    judged = [(e[::stride], t[::stride]) for e, t in zip(evidence, truth, strict=True)]
-    judged = [(e, t) for e, t in judged if t.any() and not t.all()]
-    fixed = [_fixed(everything, names) for names in _FIXED]
-    areas = [float(np.mean([_area(w, e, t) for e, t in judged])) if judged else 0.5 for w in fixed]
-    held_out = []
-    for i, (e, t) in enumerate(judged):
-        others = [one for j, one in enumerate(judged) if j != i]
-        if others:
-            fitted = _regression(*(np.concatenate(x) for x in zip(*others, strict=True)))
-            held_out.append(_area(fitted, e, t))
-    if held_out and float(np.mean(held_out)) > max(areas):
-        return learnt
-    return fixed[int(np.argmax(areas))]
+    learnt: list[tuple[float, Floats]] = []
+    stride = 1 + sum(len(truth) for _, truth in ways[0]) // _JUDGED_ROWS
+    judged = [(e[::stride], t[::stride]) for e, t in ways[-1]]
+    usable = [i for i, (_, t) in enumerate(judged) if t.any() and not t.all()]
+    for way in ways:
+        weights, deviance = _regression(*_joined(way))
+        if deviance >= _EVIDENT and len(usable) > 1:
+            thinned = [(e[::stride], t[::stride]) for e, t in way]
+            others = [_joined(thinned[:i] + thinned[i + 1 :]) for i in usable]
+            fitted = [_regression(*other)[0] for other in others]
+            learnt.append((_area(fitted, [judged[i] for i in usable]), weights))
+    spread = _spread(_joined(ways[0])[0])
+    fixed = [_sum_of(names) / spread for names in _FIXED]
+    if not learnt:
+        return fixed[0]
+    plain = [(_area([w] * len(usable), [judged[i] for i in usable]), w) for w in fixed]
+    return max(plain + learnt, key=lambda one: one[0])[1]
 
 
-def _standard(evidence: Floats) -> tuple[Floats, Floats]:
-    centre, spread = evidence.mean(axis=0), evidence.std(axis=0)
-    return centre, np.where(spread > 1e-12 * (1.0 + np.abs(centre)), spread, np.inf)
+def _joined(cases: list[_Cases]) -> _Cases:
+    return np.concatenate([e for e, _ in cases]), np.concatenate([t for _, t in cases])
 
 
-def _fixed(evidence: Floats, names: tuple[str, ...]) -> _Weights:
-    centre, scale = _standard(evidence)
-    weight = np.array([float(name in names) for name in NAMES])
-    return _Weights(centre=centre, scale=scale, weight=weight, intercept=0.0)
+def _sum_of(names: tuple[str, ...]) -> Floats:
+    return np.array([float(name in names) for name in NAMES])
 
 
-def _regression(evidence: Floats, member: Bools) -> _Weights:
-    centre, scale = _standard(evidence)
-    model = LogisticRegression(solver="newton-cholesky", tol=1e-8)
-    model.fit((evidence - centre) / scale, member)
-    return _Weights(
-        centre=centre, scale=scale, weight=model.coef_[0], intercept=float(model.intercept_[0])
+def _spread(evidence: Floats) -> Floats:
+    """Standard deviations; infinite for evidence that is always the same."""
+    spread = evidence.std(axis=0)
+    return np.where(spread > 1e-12 * (1.0 + np.abs(evidence).max(axis=0)), spread, np.inf)
+
+
+def _regression(evidence: Floats, member: Bools) -> tuple[Floats, float]:
+    """Weights, and the deviance that they explain beyond the share of members."""
+    spread = _spread(evidence)
+    model = LogisticRegression(solver="newton-cholesky", tol=1e-8).fit(evidence / spread, member)
+    weights: Floats = model.coef_[0] / spread
+    odds = evidence @ weights + model.intercept_[0]
+    share = np.clip(member.mean(), 1e-12, 1 - 1e-12)
+    alone = np.where(member, np.log(share), np.log1p(-share)).sum()
+    return weights, float(2.0 * (log_expit(np.where(member, odds, -odds)).sum() - alone))
+
+
+def _area(weights: Sequence[Floats], cases: Sequence[_Cases]) -> float:
+    """Mean area under the ROC curve of some weights, each with its own cases."""
+    return float(
+        np.mean([roc_auc_score(t, e @ w) for w, (e, t) in zip(weights, cases, strict=True)])
     )
 
 
-def _deviance(weights: _Weights, evidence: Floats, member: Bools) -> float:
-    """What the weights explain beyond the share of members."""
-    odds = weights.log_odds(evidence)
-    share = np.clip(member.mean(), 1e-12, 1 - 1e-12)
-    alone = np.where(member, np.log(share), np.log1p(-share)).sum()
-    return float(2.0 * (log_expit(np.where(member, odds, -odds)).sum() - alone))
-
-
-def _area(weights: _Weights, evidence: Floats, member: Bools) -> float:
-    return float(roc_auc_score(member, weights.log_odds(evidence)))
-
-
 def _play(
-    signals: Signals, membership: Bools, games: Sequence[Evidence], weights: Sequence[_Weights]
+    signals: Signals, membership: Bools, games: Sequence[Evidence], weights: Sequence[Floats]
 ) -> Floats:
     """(n_models, n_records) scores of the targets of all games; NaN without a known label.
 
-    Where a record has no reference of one kind there is no evidence: the target's median.
+    Those of a target have mean zero, so that sums over a patient's records do not tell their
+    number; where a record has no reference of one kind there is no evidence: zero.
     """
     scores = np.full(membership.shape, np.nan)
     labelled = np.zeros(membership.shape[1], dtype=np.bool_)
     for at, part, evidence in _stream(signals, membership, games):
         labelled[at] = np.isfinite(part.signal).all(axis=0)
         for game, values, weight in zip(games, evidence, weights, strict=True):
-            scores[game.targets, at] = weight.log_odds(values)
+            scores[game.targets, at] = values @ weight
     for game in games:
         for t in game.targets:
             known = np.isfinite(scores[t])
-            middle = np.median(scores[t][known]) if known.any() else 0.0
-            scores[t] = np.where(labelled & ~known, middle, scores[t])
+            if known.any():
+                scores[t] -= scores[t][known].mean()
+            scores[t] = np.where(labelled & ~known, 0.0, scores[t])
     return scores
 
 
@@ -275,14 +312,14 @@ def _equal(membership: Bools, rest: Indices) -> Indices:
     return number
 
 
-def _sample(signals: Signals, membership: Bools) -> tuple[Floats, Bools]:
-    """Signals and membership of evenly spaced records, which the weights are learnt from."""
+def _sample(signals: Signals, membership: Bools, owner: Indices) -> tuple[Floats, Bools, Indices]:
+    """Signals, membership and owners of evenly spaced owners, which the weights are learnt from."""
     n_records = signals.shape[1]
     width = int(np.prod(signals.shape, dtype=np.int64)) // n_records
     wanted = max(1, min(_TRAINING_RECORDS, _TRAINING_ELEMENTS // width))
-    rows = np.arange(0, n_records, -(-n_records // wanted))
+    rows = np.flatnonzero(owner % -(-n_records // wanted) == 0)
     pieces = []
     for at in chunks(signals):
         mine = rows[(rows >= at.start) & (rows < at.stop)] - at.start
         pieces.append(np.asarray(signals[:, at][:, mine], dtype=np.float64))
-    return np.concatenate(pieces, axis=1), membership[:, rows]
+    return np.concatenate(pieces, axis=1), membership[:, rows], owner[rows]

@@ -149,7 +149,7 @@ def evaluate(
     roc : columns x (false), y (true positive rate), low, high of the mean ROC curve; the band is
         pointwise and given up to a false positive rate of 10 %
     """
-    area, balanced, curves = MeanOverModels(cohort.n_patients), [], []
+    area, balanced, curves = MeanOverModels(cohort.n_patients, shared=True), [], []
     n_negative = int(np.median(~membership @ cohort.records_per_patient))
     grid = false_positive_grid(n_negative)
     bootstrap = _Bootstrap(_patient_weights(cohort.n_patients, seed), grid[grid <= FPRS[0]])
@@ -196,7 +196,7 @@ def _mean_curve(
     for i in range(len(bootstrap.fprs)):
         patients = float(np.var(bootstrap.total[:, i] / n, ddof=1))
         within = float(bootstrap.within[i] / n)
-        error = two_way(patients, rates[:, i].tolist(), within, n_patients)
+        error = two_way(patients, rates[:, i].tolist(), within, n_patients, shared=True)
         band = share_interval(float(mean[i]), *error, n_patients)
         low[i], high[i] = band.low, band.high
     return pd.DataFrame({"x": grid, "y": mean, "low": low, "high": high})

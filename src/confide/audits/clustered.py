@@ -8,9 +8,11 @@ Satterthwaite's, so that few models make wide intervals.  For the area under the
 V_patients is Obuchowski's clustered DeLong variance (Biometrics 53 (1997) 567-578), carried from
 one model to the mean over models.
 
-The scores of one target use the other models as references.  That dependence between targets is
-no part of the variance: with fewer than about 16 models whose leaks differ widely, the intervals
-of an attack cover less than 95 %.
+The scores of an attack on one target use the other models as references, and that dependence
+between targets is no part of the layout: with few models the variance comes out too small where
+leaks differ widely.  For attacks the degrees of freedom are therefore at most those of the models,
+and with up to 16 models nothing is taken off what models differ: the variance is then an upper
+bound, and the intervals cover more than 95 % where leaks do not differ.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ Floats = NDArray[np.float64]
 LEVEL = 0.95
 _QUANTILE = (1.0 + LEVEL) / 2.0
 Z = float(ndtri(_QUANTILE))
+_FEW = 16
+"""Up to as many models that are one another's references, the variance is an upper bound."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,10 +45,12 @@ class MeanOverModels:
     """Adds up a statistic model by model; see the module for the error of the mean.
 
     `add` takes the value of a model and the influence of each patient on it (n_patients,), which
-    sums to zero and whose squares sum to the variance over patients.
+    sums to zero and whose squares sum to the variance over patients.  `shared`: the models are one
+    another's references.
     """
 
     n_patients: int
+    shared: bool = False
     values: list[float] = field(default_factory=list)
     _within: float = 0.0
     _influence: Floats | None = None
@@ -70,7 +76,7 @@ class MeanOverModels:
         correction = self.n_patients / max(self.n_patients - 1, 1)
         patients = float(self._influence @ self._influence) / n**2 * correction
         within = self._within / n * correction
-        return two_way(patients, self.values, within, self.n_patients)
+        return two_way(patients, self.values, within, self.n_patients, shared=self.shared)
 
     def interval(self) -> Interval:
         """95 % interval on the logit scale, which keeps it in (0, 1)."""
@@ -78,7 +84,7 @@ class MeanOverModels:
 
 
 def two_way(
-    patients: float, values: list[float], within: float, n_patients: int
+    patients: float, values: list[float], within: float, n_patients: int, *, shared: bool = False
 ) -> tuple[float, float]:
     """Standard error of a mean over models, and its degrees of freedom.
 
@@ -88,6 +94,7 @@ def two_way(
     values : of each model
     within : variance of the value of a single model as patients vary, mean over models
     n_patients : number of patients
+    shared : models are one another's references; see the module
     """
     n, dof = len(values), float(max(n_patients - 1, 1))
     if n < 2:
@@ -95,11 +102,15 @@ def two_way(
     # What is left of the variance over patients after averaging over models is common to them and
     # does not make models differ; the rest does.
     own = max(0.0, within - patients) * n / (n - 1)
+    if shared and n <= _FEW:
+        own = 0.0
     between = float(np.var(values, ddof=1))
     variance = patients + max(0.0, between - own) / n
     if between > own:
         spread = patients**2 / dof + (between / n) ** 2 / (n - 1)
         dof = max(variance**2 / spread, n - 1.0)
+    if shared:
+        dof = min(dof, n - 1.0)
     return float(np.sqrt(variance)), dof
 
 
