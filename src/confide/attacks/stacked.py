@@ -26,7 +26,7 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Indices = NDArray[np.intp]
 _Cases = tuple[Floats, Bools]
-"""Evidence (n, len(NAMES)) and membership (n,) of records, or of patients."""
+"""Evidence and 1 (n, len(NAMES) + 1) and membership (n,) of records; sums of both of patients."""
 _FOLDS = 8
 _LEARNING_FOLDS = 5
 _ALONE = 8
@@ -49,8 +49,7 @@ _TRAINING_ROWS = 400_000
 class Stacked(Attack):
     """Weighted evidence; the weights are learnt from reference models that play the target.
 
-    The score is the log-odds of membership, less their mean over the target's records, that a
-    logistic regression gives to: a likelihood ratio
+    The score is the log-odds of membership that a logistic regression gives to: a likelihood ratio
     with shifts and variances shrunken to curves of difficulty, RMIA's log ratio, LiRA, what other
     records foretell of the target's signal, and the signal's place among the references'.  It
     reads the other records of the target, and takes about half of the audited records for members
@@ -142,7 +141,8 @@ class Stacked(Attack):
 def _learnt(signals: Floats, membership: Bools, owner: Indices) -> Floats:
     """Weights found by letting each of the models play the target, the others its references.
 
-    (len(NAMES),); evidence @ weights is the log-odds of membership up to a constant of the target.
+    (len(NAMES) + 1,), the last of the constant 1: a record that tells nothing then adds nothing to
+    the sum of its patient.
     """
     n_models, n_records = membership.shape
     records: list[_Cases] = []
@@ -152,39 +152,30 @@ def _learnt(signals: Floats, membership: Bools, owner: Indices) -> Floats:
         n_in = membership[rest].sum(axis=0)
         game = Evidence(fold, rest, n_records, np.minimum(n_in, len(rest) - n_in))
         parts = [v[:, some[at]] for at, _, (v,) in _stream(signals, membership, [game])]
-        evidence, member = np.concatenate(parts, axis=1), membership[np.ix_(fold, some)]
+        evidence, member = _with_one(np.concatenate(parts, axis=1)), membership[np.ix_(fold, some)]
         usable = np.asarray(np.isfinite(evidence).all(axis=-1))
-        if not member[usable].any() or member[usable].all():
-            continue
-        centred = _centred(evidence, usable)
-        records.append((centred[usable], member[usable]))
-        patients.append(_summed(centred, usable, member, owner[some]))
+        if member[usable].any() and not member[usable].all():
+            records.append((evidence[usable], member[usable]))
+            patients.append(_summed(evidence, usable, member, owner[some]))
     if not records:
         return _sum_of(_FIXED[0])
     return _picked([records, patients] if len(np.unique(owner)) < n_records else [records])
 
 
-def _centred(evidence: Floats, usable: Bools) -> Floats:
-    """Evidence less its mean over the usable records of each target; 0 elsewhere.
-
-    What shifts all records of a target says nothing of any, and a patient with many records must
-    not be suspect for their number.
-    """
-    known = usable[..., None]
-    n = np.maximum(known.sum(axis=1, keepdims=True), 1)
-    mean = np.where(known, evidence, 0.0).sum(axis=1, keepdims=True) / n
-    return np.where(known, evidence - mean, 0.0)
+def _with_one(evidence: Floats) -> Floats:
+    return np.concatenate([evidence, np.ones((*evidence.shape[:-1], 1))], axis=-1)
 
 
 def _summed(evidence: Floats, usable: Bools, member: Bools, owner: Indices) -> _Cases:
-    """Evidence of owners, the sum of their records', and who of them is a member.
+    """Evidence of owners, the sum of their usable records', and who of them is a member.
 
-    `evidence` (n_targets, n_records, k) is 0 where it is not `usable` (n_targets, n_records).
+    (n_targets, n_records, k), (n_targets, n_records) twice, (n_records,).
     """
     order = np.argsort(owner, kind="stable")
     starts = np.flatnonzero(np.diff(owner[order], prepend=-1))
     known = np.logical_or.reduceat(usable[:, order], starts, axis=1)
-    sums = np.add.reduceat(evidence[:, order], starts, axis=1)
+    used = np.where(usable[..., None], evidence, 0.0)[:, order]
+    sums = np.add.reduceat(used, starts, axis=1)
     return sums[known], member[:, order[starts]][known]
 
 
@@ -219,7 +210,7 @@ def _joined(cases: list[_Cases]) -> _Cases:
 
 
 def _sum_of(names: tuple[str, ...]) -> Floats:
-    return np.array([float(name in names) for name in NAMES])
+    return np.array([float(name in names) for name in (*NAMES, "one")])
 
 
 def _spread(evidence: Floats) -> Floats:
@@ -230,13 +221,18 @@ def _spread(evidence: Floats) -> Floats:
 
 def _regression(evidence: Floats, member: Bools) -> tuple[Floats, float]:
     """Weights, and the deviance that they explain beyond the share of members."""
-    spread = _spread(evidence)
-    model = LogisticRegression(solver="newton-cholesky", tol=1e-8).fit(evidence / spread, member)
+    centre, spread = evidence.mean(axis=0), _spread(evidence)
+    model = LogisticRegression(solver="newton-cholesky", tol=1e-8)
+    model.fit((evidence - centre) / spread, member)
     weights: Floats = model.coef_[0] / spread
-    odds = evidence @ weights + model.intercept_[0]
+    intercept = float(model.intercept_[0] - centre @ weights)
+    odds = evidence @ weights + intercept
     share = np.clip(member.mean(), 1e-12, 1 - 1e-12)
     alone = np.where(member, np.log(share), np.log1p(-share)).sum()
-    return weights, float(2.0 * (log_expit(np.where(member, odds, -odds)).sum() - alone))
+    deviance = float(2.0 * (log_expit(np.where(member, odds, -odds)).sum() - alone))
+    if not np.isfinite(spread[-1]):  # one record each: the constant is the intercept
+        weights[-1] = intercept
+    return weights, deviance
 
 
 def _area(weights: Sequence[Floats], cases: Sequence[_Cases]) -> float:
@@ -251,21 +247,19 @@ def _play(
 ) -> Floats:
     """(n_models, n_records) scores of the targets of all games; NaN without a known label.
 
-    Those of a target have mean zero, so that sums over a patient's records do not tell their
-    number; where a record has no reference of one kind there is no evidence: zero.
+    Where a record has no reference of one kind there is no evidence: the target's median.
     """
     scores = np.full(membership.shape, np.nan)
     labelled = np.zeros(membership.shape[1], dtype=np.bool_)
     for at, part, evidence in _stream(signals, membership, games):
         labelled[at] = np.isfinite(part.signal).all(axis=0)
         for game, values, weight in zip(games, evidence, weights, strict=True):
-            scores[game.targets, at] = values @ weight
+            scores[game.targets, at] = _with_one(values) @ weight
     for game in games:
         for t in game.targets:
             known = np.isfinite(scores[t])
-            if known.any():
-                scores[t] -= scores[t][known].mean()
-            scores[t] = np.where(labelled & ~known, 0.0, scores[t])
+            middle = np.median(scores[t][known]) if known.any() else 0.0
+            scores[t] = np.where(labelled & ~known, middle, scores[t])
     return scores
 
 
