@@ -93,8 +93,11 @@ def test_make_target_exists(line):
 ATTACKS = [c for c in COMMANDS if c.startswith("confide attack ") or re.search(r"\bx\.key", c)]
 ENCODING = [c for c in COMMANDS if c.split()[1] in ("key", "encode") and c not in ATTACKS]
 RELEASED = [c for c in COMMANDS if "examples/model." in c]
+SHARING = [c for c in COMMANDS if re.search(r"runs/early|--pdf|^confide figures", c)]
 AUDITS = [
-    c for c in COMMANDS if c.startswith("confide ") and c not in ENCODING + ATTACKS + RELEASED
+    c
+    for c in COMMANDS
+    if c.startswith("confide ") and c not in ENCODING + ATTACKS + RELEASED + SHARING
 ]
 
 
@@ -149,6 +152,24 @@ def test_readme_audits_a_released_model(tmp_path):
     config, folder = load_as(ModelConfig, tmp_path / "examples" / "model.yaml")
     for one in (config.target, *config.references):
         assert open_model(folder / one.model).classes == ("benign", "malignant")
+
+
+def test_readme_compares_and_shares(tmp_path):
+    """The README's commands on two recipes run as written, after the first was audited."""
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    first = next(c for c in COMMANDS if c.endswith("--out runs/embedded"))
+    assert [c.split()[1] for c in SHARING] == ["audit", "compare", "audit", "figures"]
+    for line in (first, *SHARING):
+        words = shlex.split(line)[1:]
+        if "--pdf" in words and not Path("/usr/bin/chromium").exists():
+            continue
+        small(words, tmp_path)
+        done = run(words, tmp_path)
+        assert (done.returncode, done.stderr) == (0, ""), line
+    embedded = tmp_path / "runs" / "embedded"
+    assert (tmp_path / "runs" / "compare" / "report.html").stat().st_size > 10_000
+    assert (embedded / "summary.md").read_text(encoding="utf-8").startswith("# ")
+    assert len(list((embedded / "figures").glob("*.pdf"))) >= 2
 
 
 @pytest.mark.parametrize("line", AUDITS)

@@ -1,5 +1,4 @@
 import json
-import os
 import subprocess
 import sys
 
@@ -8,7 +7,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from confide.cli import app, main
+from confide.cli import app
 
 TINY = """
 data: {name: embedded}
@@ -42,26 +41,9 @@ COMMANDS = [
     ["attack", "list"],
     ["attack", "run"],
     ["challenge"],
+    ["compare"],
+    ["figures"],
 ]
-
-
-@pytest.fixture
-def confide(monkeypatch, capfd):
-    """Run the command line in this process: (exit code, stdout, stderr)."""
-    monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.setenv("COLUMNS", "80")
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["confide", *map(str, arguments)])
-        before = os.umask(0o077)
-        try:
-            with pytest.raises(SystemExit) as stop:
-                main()
-        finally:
-            os.umask(before)
-        return stop.value.code or 0, *capfd.readouterr()
-
-    return run
 
 
 @pytest.fixture
@@ -206,7 +188,7 @@ def test_plan(confide, config):
     assert [b["n_models"] for b in found["budgets"]] == [6, 16, 32, 64, 128, 256]
     code, out, err = confide("audit", "plan", config)
     assert (code, err) == (0, "")
-    assert "> 6" in out
+    assert "this: 6" in out
     assert max(map(len, out.splitlines())) <= 80
 
 
@@ -299,20 +281,20 @@ def test_what_cannot_be_used_is_one_line_and_exit_code_2(confide, config, table,
         (["audit", "plan", bad], "unknown key train.epochss"),
         (["data", "describe", bad], "unknown key train.epochss"),
         (["audit", "run", gone, "--out", out], "There is no configuration at"),
-        (["audit", "run", tmp_path, "--out", out], "is a folder; a configuration is a YAML file"),
-        (["audit", "run", table, "--out", out], "predictions.csv is not valid YAML"),
+        (["audit", "run", tmp_path, "--out", out], "is a folder; confide audit run takes a YAML"),
+        (["audit", "run", table, "--out", out], "is a table; confide audit run takes a YAML"),
         (["data", "describe", "embeded"], "Did you mean 'embedded'?"),
-        (["data", "describe", "table"], "data source 'table': data.path is missing"),
+        (["data", "describe", "table"], "write a configuration with data.path, data.patient, data"),
         (["audit", "scores", gone, "--out", out], "There is no table"),
         (["audit", "scores", config, "--out", out], "tiny.yaml"),
         (["audit", "scores", table, "--out", out, "--attacks", "lirra"], "Did you mean 'lira'?"),
         (["audit", "scores", table, "--out", out, "--fdr", "2"], "Expected fdr=2.0"),
         (["audit", "scores", table, "--out", tmp_path / "other"], "is not an audit folder"),
         (["audit", "run", config, "--out", tmp_path / "other"], "is not an audit folder"),
-        (["audit", "scores", table, "--out", config], "check that it is a folder"),
+        (["audit", "scores", table, "--out", config], "Choose another --out"),
         (["audit", "scores", table, "--out", config / "x"], "check that it is a folder"),
         (["audit", "report", gone], "There is no audit folder at"),
-        (["audit", "report", config], "There is no audit folder at"),
+        (["audit", "report", config], "confide audit report takes an audit folder"),
         (["audit", "report", tmp_path / "other"], "manifest.json is missing"),
     ]:
         assert message in refusal(confide(*arguments))
@@ -331,6 +313,10 @@ def test_ctrl_c_says_how_to_resume(confide, table, tmp_path, monkeypatch):
         "\nStopped. What was finished is safe; resume with: "
         f"confide audit scores {table} --out {tmp_path / 'o'}\n"
     )
+    # As it was typed: with its options, and quoted where a shell needs that.
+    more = ["--attacks", "lira, rmia", "--fdr", "0.2"]
+    err = confide("audit", "scores", table, "--out", tmp_path / "o", *more)[2]
+    assert err.endswith("--attacks 'lira, rmia' --fdr 0.2\n")
 
 
 def test_a_guard_is_exit_code_1(confide, monkeypatch, tmp_path):
@@ -340,4 +326,8 @@ def test_a_guard_is_exit_code_1(confide, monkeypatch, tmp_path):
         raise GuardError("The blind guard tripped.")
 
     monkeypatch.setattr("confide.runs.analyse", trip)
-    assert confide("audit", "report", tmp_path) == (1, "", "Error: The blind guard tripped.\n")
+    assert confide("audit", "report", tmp_path / "o") == (
+        1,
+        "",
+        "Error: The blind guard tripped.\n",
+    )

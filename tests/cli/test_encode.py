@@ -370,7 +370,9 @@ def test_verify_names_what_is_wrong(confide, release):
 
 def test_verify_without_a_release(confide, release, tmp_path):
     assert "There is no release at nothing." in refusal(confide("encode", "verify", "nothing"))
-    assert "There is no release at k.key." in refusal(confide("encode", "verify", "k.key"))
+    assert "k.key is a key; confide encode verify takes a release of codes." in refusal(
+        confide("encode", "verify", "k.key")
+    )
     (tmp_path / "empty").mkdir()
     assert "is empty a release?" in refusal(confide("encode", "verify", "empty"))
     assert json.loads(confide("encode", "verify", "release", "--json")[1]) == {
@@ -388,7 +390,7 @@ def test_mistakes_of_the_caller(confide, release, tmp_path):
     assert "--reuse-key" in refusal(confide(*run, "k.key", "--out", "r2"))
     assert confide("key", "new", "new.key")[0] == 0
     (tmp_path / "file").write_text("x")
-    assert "Not a directory" in refusal(confide(*run, "new.key", "--out", "file"))
+    assert "Choose another --out." in refusal(confide(*run, "new.key", "--out", "file"))
     assert "Not a directory" in refusal(confide(*run, "new.key", "--out", "file/r"))
     assert "was begun with key_id" in refusal(confide(*run, "new.key", "--out", "release"))
     (tmp_path / "new.key").chmod(0o644)

@@ -22,8 +22,8 @@ def report(monkeypatch, capfd, tmp_path):
         found = AuditResult(
             records=empty, patients=empty, groups=empty, curves=empty, summary=summary
         )
-        monkeypatch.setattr("confide.runs.analyse", lambda folder: found)
-        arguments = ["confide", "audit", "report", str(tmp_path)]
+        monkeypatch.setattr("confide.runs.analyse", lambda folder, **shown: found)
+        arguments = ["confide", "audit", "report", str(tmp_path / "o")]
         monkeypatch.setattr(sys, "argv", [*arguments, *(["--json"] if json_wanted else [])])
         before = os.umask(0o077)
         try:

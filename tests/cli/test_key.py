@@ -10,7 +10,7 @@ from confide.cli import key as commands
 from confide.encoders import key_file
 from confide.encoders.key import Key
 from confide.encoders.state import KeyState
-from confide.errors import KeyFileError, MissingFileError
+from confide.errors import FolderError, KeyFileError, MissingFileError
 
 SECRET = bytes(range(128, 160))
 PASSPHRASE = "correct horse"  # noqa: S105
@@ -39,7 +39,7 @@ def run(*arguments, answers=None):
 
 def refusal(*arguments, answers=None):
     found = CliRunner().invoke(commands.app, [*map(str, arguments)], input=answers)
-    assert isinstance(found.exception, KeyFileError | MissingFileError)
+    assert isinstance(found.exception, FolderError | KeyFileError | MissingFileError)
     assert found.stdout == ""
     assert_hidden(f"{found.output}{found.exception!r}")
     return str(found.exception)
@@ -193,7 +193,7 @@ def test_show_needs_no_passphrase_and_says_what_it_did_not_check(file, monkeypat
 
 def test_show_refuses(file, tmp_path):
     assert "There is no key at" in refusal("show", file)
-    assert "is not a file" in refusal("show", tmp_path)
+    assert "is an empty folder; root show takes a key." in refusal("show", tmp_path)
     Key(SECRET).save(file)
     (tmp_path / "site-a.key.state.json").touch(0o600)
     assert "is damaged: it is not the state of a key" in refusal("show", file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -250,6 +251,27 @@ def pytest_configure(config: pytest.Config) -> None:
 def make_result() -> Any:
     """The function :func:`make`."""
     return make
+
+
+def with_records(result: AuditResult) -> AuditResult:
+    """The result with two records a patient, rec-0, rec-1, ..., of labels a and b."""
+    patient = result.patients["patient"].repeat(2).to_numpy()
+    records = pd.DataFrame(
+        {
+            "record": [f"rec-{i}" for i in range(len(patient))],
+            "patient": patient,
+            "label": np.tile(["a", "b"], len(patient) // 2),
+            "auc": np.tile([0.99, 0.7], len(patient) // 2),
+            "auc_se": 0.03,
+        }
+    )
+    return dataclasses.replace(result, records=records)
+
+
+@pytest.fixture(scope="session")
+def make_records() -> Any:
+    """The function :func:`with_records`."""
+    return with_records
 
 
 @pytest.fixture(scope="session")

@@ -57,6 +57,77 @@ def test_a_screen_has_no_roc_curve():
     assert figures.roc(_curve(rows[:1])) is None
 
 
+def _survival(*names):
+    """Shares that fall by x in known steps: .4, .3, ... of 200 patients."""
+    grids = {"joint_corrected": (0.5, 0.6, 0.7)}
+    falling = {
+        "joint": 0.9,
+        "joint_null": 0.5,
+        "joint_corrected": 0.8,
+        "max": 0.95,
+        "max_null": 0.6,
+    }
+    return _curve(
+        [
+            ("survival", name, x, falling[name] - (x - 0.5), 0.1, 0.95)
+            for name in names
+            for x in grids.get(name, (0.4, 0.5, 0.55, 0.6, 0.65, 0.7))
+        ]
+    )
+
+
+def _patients(n=200, n_max=199):
+    auc = pd.Series([0.7] * n + [None])
+    return pd.DataFrame({"auc_joint": auc, "auc_max": auc.where(auc.index < n_max)})
+
+
+def test_thresholds_tell_of_one_point_that_everything_has():
+    curves = _survival("joint", "joint_null", "joint_corrected", "max", "max_null")
+    found = figures.thresholds(curves, _patients())
+    assert (found["at"], found["step"]) == ([0.5, 0.6, 0.7], 0.1)
+    assert found["said"][1] == (
+        "At or above AUC 0.600: 160 of 200 patients measured, where 80 are expected by chance; "
+        "corrected for noise 140 (95% bounds 20 to 190).\n"
+        "By the worst record: 169 of 199, where 100 are expected by chance."
+    )
+
+
+def test_thresholds_without_a_corrected_curve_have_the_grid_of_the_measured():
+    found = figures.thresholds(_survival("joint", "joint_null"), _patients())
+    assert found["at"] == [0.5, 0.55, 0.6, 0.65, 0.7]
+    assert found["said"][-1] == (
+        "At or above AUC 0.700: 140 of 200 patients measured, where 60 are expected by chance."
+    )
+    alone = figures.thresholds(_survival("joint"), _patients())
+    assert alone["said"][0] == "At or above AUC 0.500: 180 of 200 patients measured."
+
+
+@pytest.mark.parametrize(
+    ("share", "said"),
+    [(0.0, "0 are"), (0.0004, "fewer than 0.1 are"), (0.0166, "3.3 are"), (0.2, "40 are")],
+)
+def test_few_by_chance_are_no_whole_number(share, said):
+    curves = _survival("joint", "joint_null")
+    curves.loc[curves["series"] == "joint_null", "y"] = share
+    found = figures.thresholds(curves, _patients())
+    assert f"where {said} expected by chance." in found["said"][0]
+
+
+def test_no_thresholds_without_a_curve_or_patients(make_result):
+    result = make_result()
+    assert figures.thresholds(result.curves.iloc[:0], result.patients) is None
+    assert figures.thresholds(result.curves, result.patients.drop(columns="auc_joint")) is None
+    assert figures.thresholds(_survival("max"), _patients()) is None
+
+
+def test_thresholds_count_the_patients_of_the_table(make_result):
+    result = make_result()
+    found = figures.thresholds(result.curves, result.patients)
+    for x, said in zip(found["at"], found["said"], strict=True):
+        n = int((result.patients["auc_joint"] >= x - 1e-12).sum())
+        assert said.startswith(f"At or above AUC {x:.3f}: {n} of 455 patients measured")
+
+
 @pytest.mark.parametrize("curves", [pd.DataFrame(), _curve([("roc", "lira", 0, 0, 0, 0)])])
 def test_no_points_no_figure(curves):
     assert figures.roc(curves) is None

@@ -54,3 +54,15 @@ def test_names_are_one_line_of_visible_text():
     assert numbers.name("👩\u200d⚕️") == "👩\u200d⚕️"
     assert numbers.name("  ") == "(blank)"
     assert numbers.name(3) == "3"
+
+
+def test_written_figures_keep_their_number():
+    assert numbers.percent(0.0523).value == "0.0523"
+    assert numbers.count(30000).value == "30000"
+    assert numbers.p_value(1.23456789e-7) == "< .001"
+    assert numbers.p_value(1.23456789e-7).value == "1.23457e-07"
+    assert numbers.auc(None).value == ""
+    bounds = numbers.interval(numbers.auc(0.5901), numbers.auc(0.63))
+    assert (bounds, bounds.low, bounds.high) == ("0.590 to 0.630", "0.5901", "0.63")
+    assert numbers.interval(numbers.auc(None), numbers.auc(0.6)).low == ""
+    assert numbers.ratio(float("inf")).value == ""

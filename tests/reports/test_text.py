@@ -70,7 +70,8 @@ def test_bounds_looks_canaries_and_screens(make_result, make_bound, width):
         "Lower bounds of epsilon at delta 1e-05, confidence 95% each",
         "guesses about many [1] 200 patients patient 0.64",
         "guesses about many [1] 1 canary patient 0.64",
-        "one alone, Gaussian curve [2], 1 patient, patient: mu 1.23 at 95%",
+        "one alone, Gaussian curve [2]: mu at least 1.23, confidence 95% (whose: 1 patient; unit: "
+        "patient)",
         "[1] What one_run assumes. [2] What gdp assumes.",
         "A bound of 0 says nothing.",
         "Whether membership was drawn at random is not established (guard membership).",

@@ -1,27 +1,4 @@
-import dataclasses
-
-import pandas as pd
-
 from confide.reports import view
-
-
-def test_patients_come_in_order_of_risk_and_without_their_ids(make_result):
-    result = make_result(n_at_risk=12)
-    listed = view.patients_at_risk(result, limit=5, show_ids=False)
-    assert [patient.name for patient in listed] == ["P1", "P2", "P3", "P4", "P5"]
-    assert listed[0].auc_joint == "0.990"
-    by_id = view.patients_at_risk(result, limit=5, show_ids=True)
-    ids = result.patients.sort_values("p_value")["patient"].tolist()
-    assert [patient.name for patient in by_id] == ids[:5]
-    hidden = [dataclasses.replace(patient, name="") for patient in listed]
-    assert hidden == [dataclasses.replace(patient, name="") for patient in by_id]
-
-
-def test_no_patients_and_missing_flags(make_result):
-    result = make_result(n_at_risk=0)
-    assert view.patients_at_risk(result, limit=5, show_ids=True) == []
-    none = dataclasses.replace(result, patients=pd.DataFrame())
-    assert view.patients_at_risk(none, limit=5, show_ids=True) == []
 
 
 def test_a_rate_that_could_not_be_measured(make_result):

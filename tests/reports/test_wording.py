@@ -93,3 +93,28 @@ def test_safe_is_only_ever_denied(status):
     claims = " ".join([verdict.label, verdict.headline, *verdict.means])
     assert "safe" not in claims
     assert "anonymous" not in claims
+
+
+@pytest.mark.parametrize("status", ["at_risk", "detectable", "none_found", "not_established"])
+def test_every_verdict_says_what_to_do_next(status):
+    steps = wording.verdict(_summary(status)).next_steps
+    assert 2 <= len(steps) <= 3
+    assert all(step.endswith(".") for step in steps)
+
+
+def test_what_to_do_next_names_the_guard_that_failed():
+    guard = {"name": "blind", "status": "failed", "message": "Blind."}
+    steps = wording.verdict(_summary("not_established") | {"guards": [guard]}).next_steps
+    assert steps[0] == "Mend what the failed guard names, and audit again."
+
+
+def test_references_are_those_of_the_parts_used():
+    summary = _summary("at_risk", tail={"0.8": {"corrected": 0.1}})
+    summary |= {"attacks": {"lira_offline": {}, "mine": {}}, "epsilon": [{"method": "gdp"}]}
+    found = " ".join(wording.references(summary))
+    for name in ("Carlini", "Gaussian differential privacy", "Ignatiadis", "Benjamini", "DeLong"):
+        assert name in found
+    for name in ("Zarifzadeh", "Steinke", "Holm"):
+        assert name not in found
+    assert wording.references({}) == ()
+    assert "Ignatiadis" not in " ".join(wording.references(_summary("at_risk")))

@@ -103,7 +103,7 @@ def test_tables_and_report_stay_and_the_rest_goes(audit):
     summary = json.loads((audit / "summary.json").read_text())
     found = erase_signals(audit)
     assert found["removed"] == ["signals.zarr", "cohort.parquet"]
-    kept = {"manifest.json", "summary.json", "report.html", *tables}
+    kept = {"manifest.json", "summary.json", "summary.md", "report.html", *tables}
     assert set(found["kept"]) == set(content(audit)) == kept
     assert found["untouched"] == []
     for name in tables:
@@ -247,7 +247,7 @@ def test_a_kill_at_any_change_leaves_a_folder_that_erasing_finishes(original, tm
 def test_tables_of_another_version_do_not_keep_anything_from_going(audit):
     pd.DataFrame({"other": [1]}).to_parquet(audit / "groups.parquet")
     found = erase_signals(audit)
-    assert found["removed"] == ["signals.zarr", "cohort.parquet", "report.html"]
+    assert found["removed"] == ["signals.zarr", "cohort.parquet", "report.html", "summary.md"]
     assert str(SEED).encode() not in b"".join(content(audit).values())
 
 
@@ -369,7 +369,7 @@ def test_nothing_that_is_left_tells_who_was_in_a_released_model(model, released)
     digest = hashlib.sha256(held.astype(np.float64).tobytes()).hexdigest()
     assert manifest["target"]["members"] == digest
     found = erase_signals(model)
-    kept = {"manifest.json", "summary.json", "report.html", *TABLES}
+    kept = {"manifest.json", "summary.json", "summary.md", "report.html", *TABLES}
     assert set(found["kept"]) == set(content(model)) == kept
     assert found["untouched"] == []
     assert not clues(model, released)
@@ -448,7 +448,13 @@ def test_damaged_tables_of_a_released_model_go(model, tmp_path):
         out = shutil.copytree(model, tmp_path / name)
         (out / name).write_bytes((out / name).read_bytes()[:-9])
         found = erase_signals(out)
-        assert found["removed"] == ["signals.zarr", "cohort.parquet", name, "report.html"]
+        assert found["removed"] == [
+            "signals.zarr",
+            "cohort.parquet",
+            name,
+            "report.html",
+            "summary.md",
+        ]
         assert str(SEED).encode() not in b"".join(content(out).values())
         assert "member" not in {c for p in out.glob("*.parquet") for c in pd.read_parquet(p)}
 
@@ -457,7 +463,7 @@ def test_a_released_model_without_an_analysis_is_erased(model):
     for name in TABLES:
         (model / name).unlink()
     found = erase_signals(model)
-    assert found["removed"] == ["signals.zarr", "cohort.parquet", "report.html"]
+    assert found["removed"] == ["signals.zarr", "cohort.parquet", "report.html", "summary.md"]
     assert str(SEED).encode() not in b"".join(content(model).values())
 
 

@@ -22,6 +22,7 @@ FILES = {
     "groups.parquet",
     "curves.parquet",
     "summary.json",
+    "summary.md",
     "report.html",
 }
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from confide.cli import show
+from confide.cli import paths, show
 from confide.cli.show import Json
 
 app = typer.Typer(
@@ -23,20 +23,51 @@ app = typer.Typer(
     "--truth codes/a.private --out runs/attack --max-reid 0.05"
 )
 def run(
-    release: Annotated[Path, typer.Argument(metavar="RELEASE", help="A release.")],
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML configuration.")],
-    out: Annotated[Path, typer.Option("--out", help="The folder for findings and certificate.")],
+    release: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RELEASE",
+            callback=paths.wanted("release", "challenge"),
+            help="A release, or a challenge.",
+        ),
+    ],
+    config: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CONFIG", callback=paths.wanted("configuration"), help="A YAML configuration."
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            callback=paths.out("attack"),
+            help="The folder for findings and certificate.",
+        ),
+    ],
     truth: Annotated[
         Path | None,
-        typer.Option("--truth", help="RELEASE.private, to score by; no attack sees it."),
+        typer.Option(
+            "--truth",
+            metavar="DIR",
+            callback=paths.wanted("truth"),
+            help="RELEASE.private, to score by; no attack sees it.",
+        ),
     ] = None,
     max_reid: Annotated[
         float | None,
-        typer.Option("--max-reid", min=0, max=1, help="Gate: share of records singled out."),
+        typer.Option(
+            "--max-reid",
+            metavar="SHARE",
+            min=0,
+            max=1,
+            help="Gate: share of records singled out.",
+        ),
     ] = None,
     show_images: Annotated[
         bool,
-        typer.Option("--show-images", help="Show what was recovered of a few records."),
+        typer.Option("--show-images", metavar="", help="Show what was recovered of a few records."),
     ] = False,
     json: Json = False,
 ) -> None:
@@ -45,15 +76,12 @@ def run(
     Exit code 1 if the release does not meet its gate: re-identification above
     it, or controls that failed, so that nothing was established.
     """
-    more: list[str | Path] = [] if truth is None else ["--truth", truth]
-    more += [] if max_reid is None else ["--max-reid", str(max_reid)]
-    more += ["--show-images"] if show_images else []
-    with show.resumable("attack", "run", release, config, "--out", out, *more):
+    with show.resumable():
         from confide.config import load
         from confide.runs.attack import attack_release
 
         settings, folder = load(config)
-        with show.progress("Attacking") as progress:
+        with show.progress("Attacking", then="Scoring and drawing") as progress:
             found = attack_release(
                 settings,
                 folder,
@@ -67,15 +95,10 @@ def run(
         if json:
             show.as_json(found)
         else:
-            from rich.console import Console
-
             from confide.reports.certificate_text import renderables
 
-            console = Console(highlight=False)
-            for part in renderables(found):
-                console.print(part)
-            console.print(f"Certificate: {out / 'certificate.json'}", soft_wrap=True, markup=False)
-            console.print(f"Report: {out / 'report.html'}", soft_wrap=True, markup=False)
+            show.tables(renderables(found))
+            show.written(certificate=out / "certificate.json", report=out / "report.html")
     if found["gate"] is not None and not found["gate"]["met"]:
         raise typer.Exit(1)
 
@@ -93,10 +116,6 @@ def list_(json: Json = False) -> None:
     if json:
         show.as_json(attacks)
         return
-    from rich.console import Console
-    from rich.table import Table
+    from confide.reports.attack_text import renderables
 
-    table = Table("attack", "knows", "what it does", "source", box=None, pad_edge=False)
-    for one in attacks:
-        table.add_row(one["name"], one["knowledge"], one["about"], one["source"])
-    Console(highlight=False).print(table, markup=False)
+    show.tables(renderables(attacks))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from confide.cli import show
+from confide.cli import choices, paths, show
 from confide.cli.show import Json
 
 if TYPE_CHECKING:
@@ -19,18 +19,44 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML configuration.")]
-Out = Annotated[Path, typer.Option("--out", help="The audit folder.")]
+ANALYSIS = "Analysing and drawing"
+
+ConfigPath = Annotated[
+    Path,
+    typer.Argument(
+        metavar="CONFIG", callback=paths.wanted("configuration"), help="A YAML configuration."
+    ),
+]
+Folder = Annotated[
+    Path, typer.Argument(metavar="DIR", callback=paths.wanted("audit"), help="An audit folder.")
+]
+Out = Annotated[
+    Path,
+    typer.Option("--out", metavar="DIR", callback=paths.out("audit"), help="The audit folder."),
+]
 Until = Annotated[
     str | None,
     typer.Option(
         "--until",
         metavar="RULE",
+        autocompletion=choices.rules,
         help="Stop when it is enough: stable (the list of patients does not change any more) or "
         "se=X (a patient's risk is known to that standard error). Replaces audit.until.",
     ),
 ]
-Fdr = Annotated[float, typer.Option("--fdr", help="False discovery rate of the list of patients.")]
+Attacks = Annotated[
+    str,
+    typer.Option(
+        "--attacks",
+        metavar="NAMES",
+        autocompletion=choices.membership_attacks,
+        help="Attacks, separated by commas.",
+    ),
+]
+Fdr = Annotated[
+    float,
+    typer.Option("--fdr", metavar="RATE", help="False discovery rate of the list of patients."),
+]
 
 
 @app.command(epilog="Example: confide audit plan examples/embedded.yaml")
@@ -38,17 +64,14 @@ def plan(config: ConfigPath, until: Until = None, json: Json = False) -> None:
     """Say what an audit costs and what it can find, before anything is trained."""
     from confide.runs import plan as make_plan
 
-    found = make_plan(*_loaded(config, until))
+    with show.waiting("Measuring the time of a model"):
+        found = make_plan(*_loaded(config, until))
     if json:
         show.as_json(found)
         return
-    from rich.console import Console
-
     from confide.reports.plan import renderables
 
-    console = Console(highlight=False)
-    for part in renderables(found):
-        console.print(part)
+    show.tables(renderables(found))
 
 
 @app.command(epilog="Example: confide audit run examples/embedded.yaml --out runs/embedded")
@@ -58,21 +81,25 @@ def run(config: ConfigPath, out: Out, until: Until = None, json: Json = False) -
     With --until the models of the configuration are the most that are trained, in
     blocks of 16; the run looks at 16, 32, 64, ... models and stops when it is enough.
     """
-    option = () if until is None else ("--until", until)
-    with show.resumable("audit", "run", config, "--out", out, *option):
+    with show.resumable():
         from confide.runs import run_config
 
         settings, folder = _loaded(config, until)
-        with show.progress("Training models") as progress:
+        with show.progress("Training models", then=ANALYSIS) as progress:
             found = run_config(settings, folder, out, progress=progress)
         show.result(found, out, json_wanted=json)
 
 
 @app.command(epilog="Example: confide audit scores predictions.csv --out runs/scores")
 def scores(
-    table: Annotated[Path, typer.Argument(metavar="TABLE", help="CSV or Parquet of predictions.")],
+    table: Annotated[
+        Path,
+        typer.Argument(
+            metavar="TABLE", callback=paths.wanted("table"), help="CSV or Parquet of predictions."
+        ),
+    ],
     out: Out,
-    attacks: Annotated[str, typer.Option(help="Attacks, separated by commas.")] = "lira,rmia",
+    attacks: Attacks = "lira,rmia",
     fdr: Fdr = 0.05,
     json: Json = False,
 ) -> None:
@@ -82,11 +109,11 @@ def scores(
     logit_0, logit_1, ... or prob_0, prob_1, ... or signal; view and population,
     if there are any.  Every other column is a group.
     """
-    with show.resumable("audit", "scores", table, "--out", out):
+    with show.resumable():
         from confide.runs import audit_scores
 
-        names = tuple(name.strip() for name in attacks.split(",") if name.strip())
-        found = audit_scores(table, out, attacks=names, fdr=fdr)
+        with show.waiting("Reading and analysing the predictions"):
+            found = audit_scores(table, out, attacks=_listed(attacks), fdr=fdr)
         show.result(found, out, json_wanted=json)
 
 
@@ -97,17 +124,28 @@ def scores(
 def logdir(
     folder: Annotated[Path, typer.Argument(metavar="LOGDIR", help="A folder of many runs.")],
     records: Annotated[
-        Path, typer.Option("--records", help="CSV or Parquet of the training records, in order.")
+        Path,
+        typer.Option(
+            "--records",
+            metavar="TABLE",
+            callback=paths.wanted("table"),
+            help="CSV or Parquet of the training records, in order.",
+        ),
     ],
-    patient: Annotated[str, typer.Option("--patient", help="The column of patient ids.")],
+    patient: Annotated[
+        str, typer.Option("--patient", metavar="COLUMN", help="The column of patient ids.")
+    ],
     out: Out,
-    groups: Annotated[str, typer.Option(help="Columns of groups, separated by commas.")] = "",
-    attacks: Annotated[str, typer.Option(help="Attacks, separated by commas.")] = "lira,rmia",
+    groups: Annotated[
+        str, typer.Option(metavar="COLUMNS", help="Columns of groups, separated by commas.")
+    ] = "",
+    attacks: Attacks = "lira,rmia",
     fdr: Fdr = 0.05,
     skip_incomplete: Annotated[
         bool,
         typer.Option(
             "--skip-incomplete",
+            metavar="",
             help="Leave out runs without their files or with logits that are not finite.",
         ),
     ] = False,
@@ -120,12 +158,10 @@ def logdir(
     subset_mask.npy; test_logits.npy, test_labels.npy and info.json, if there are
     any.  Files with the ending .pkl are never opened.
     """
-    with show.resumable(
-        *("audit", "logdir", folder, "--records", records, "--patient", patient, "--out", out)
-    ):
+    with show.resumable():
         from confide.runs import audit_logdir
 
-        with show.progress("Copying runs") as progress:
+        with show.progress("Copying runs", then=ANALYSIS) as progress:
             found = audit_logdir(
                 folder,
                 records,
@@ -143,7 +179,7 @@ def logdir(
 
 @app.command(epilog="Example: confide audit erase runs/embedded")
 def erase(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="An audit folder.")],
+    folder: Folder,
     json: Json = False,
 ) -> None:
     """Remove who was in which model, for good; keep the tables and the report.
@@ -153,7 +189,7 @@ def erase(
     model, they keep ids and groups alone.  Files are removed, not overwritten:
     disks, snapshots and backups may still hold them.
     """
-    with show.resumable("audit", "erase", folder):
+    with show.resumable():
         from confide.runs import erase_signals
 
         found = erase_signals(folder)
@@ -164,8 +200,7 @@ def erase(
         typer.echo(f"Kept: {', '.join(found['kept'])}.")
         if found["untouched"]:
             typer.echo(f"Not of an audit, left as it is: {', '.join(found['untouched'])}.")
-        for note in found["notes"]:
-            typer.echo(note)
+        show.tables(found["notes"])
 
 
 @app.command(epilog="Example: confide audit model vendor.yaml --out runs/vendor")
@@ -176,13 +211,13 @@ def model(config: ConfigPath, out: Out, accept: show.Accept = None, json: Json =
     .pt2, TorchScript, ONNX or skops files, or tables of predictions; pickles are
     never opened.  A model file is a program: open it only if you trust its maker.
     """
-    with show.resumable("audit", "model", config, "--out", out):
+    with show.resumable():
         from confide.config import load_as
         from confide.runs.model_config import audit_model_config
         from confide.runs.model_settings import ModelConfig
 
         settings, folder = load_as(ModelConfig, config)
-        with show.progress("Asking the models") as progress:
+        with show.progress("Asking the models", then=ANALYSIS) as progress:
             found = audit_model_config(
                 settings, folder, out, accept=accept or (), progress=progress
             )
@@ -191,14 +226,47 @@ def model(config: ConfigPath, out: Out, accept: show.Accept = None, json: Json =
 
 @app.command(epilog="Example: confide audit report runs/embedded")
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="An audit folder.")],
+    folder: Folder,
+    show_ids: Annotated[
+        bool,
+        typer.Option("--show-ids", metavar="", help="Name patients and records in report.html."),
+    ] = False,
+    show_images: Annotated[
+        bool,
+        typer.Option(
+            "--show-images", metavar="", help="Show images of the patients most at risk in it."
+        ),
+    ] = False,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            metavar="CONFIG",
+            callback=paths.wanted("configuration"),
+            help="The configuration of the audit, which says where its images lie.",
+        ),
+    ] = None,
+    pdf: Annotated[
+        bool,
+        typer.Option("--pdf", metavar="", help="Print report.html as report.pdf, by Chromium."),
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Analyse and draw again from what is stored."""
-    with show.resumable("audit", "report", folder):
-        from confide.runs import analyse
+    """Analyse and draw again from what is stored.
 
-        show.result(analyse(folder), folder, json_wanted=json)
+    Patients are P1, P2, ... in the report, without images, unless it is asked to show them.
+    """
+    with show.resumable():
+        from confide.runs import analyse
+        from confide.runs.pdf import find_browser, print_report
+
+        if pdf:
+            find_browser()  # before anything is computed
+        with show.waiting(ANALYSIS):
+            found = analyse(folder, show_ids=show_ids, show_images=show_images, config=config)
+            if pdf:
+                print_report(folder)
+        show.result(found, folder, json_wanted=json)
 
 
 def _loaded(config: Path, until: str | None) -> tuple[Config, Path]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from confide.cli import show
+from confide.cli import choices, paths, show
 from confide.cli.show import Json
 
 app = typer.Typer(
@@ -17,7 +17,12 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-Encoded = Annotated[Path, typer.Option("--encoded", help="The challenge.")]
+Encoded = Annotated[
+    Path,
+    typer.Option(
+        "--encoded", metavar="DIR", callback=paths.wanted("challenge"), help="The challenge."
+    ),
+]
 
 
 @app.command(
@@ -25,12 +30,32 @@ Encoded = Annotated[Path, typer.Option("--encoded", help="The challenge.")]
     "--out challenge"
 )
 def export(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML configuration.")],
-    key: Annotated[Path, typer.Option("--key", help="The key file; see: confide key new.")],
-    out: Annotated[Path, typer.Option("--out", help="The challenge.")],
+    config: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CONFIG", callback=paths.wanted("configuration"), help="A YAML configuration."
+        ),
+    ],
+    key: Annotated[
+        Path,
+        typer.Option(
+            "--key",
+            metavar="FILE",
+            callback=paths.wanted("key"),
+            help="The key file; see: confide key new.",
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", metavar="DIR", callback=paths.out("challenge"), help="The challenge."
+        ),
+    ],
     reuse_key: Annotated[
         bool,
-        typer.Option("--reuse-key", help="Make it although something was made with the key."),
+        typer.Option(
+            "--reuse-key", metavar="", help="Make it although something was made with the key."
+        ),
     ] = False,
     json: Json = False,
 ) -> None:
@@ -61,11 +86,22 @@ def export(
     epilog="Example: confide challenge submit runs/solved --encoded challenge --out submission"
 )
 def submit(
-    result: Annotated[Path, typer.Argument(metavar="RESULT", help="The folder of an attack run.")],
+    result: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RESULT", callback=paths.wanted("attack"), help="The folder of an attack run."
+        ),
+    ],
     encoded: Encoded,
-    out: Annotated[Path, typer.Option("--out", help="The submission.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The submission.")],
     attack: Annotated[
-        str | None, typer.Option("--attack", help="Whose findings, if there are several.")
+        str | None,
+        typer.Option(
+            "--attack",
+            metavar="NAME",
+            autocompletion=choices.inversion_attacks,
+            help="Whose findings, if there are several.",
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -104,12 +140,6 @@ def score(
     if json:
         show.as_json(found)
         return
-    from rich.console import Console
-    from rich.table import Table
+    from confide.reports.attack_text import scores
 
-    table = Table("score", "value", "by chance", "of", box=None, pad_edge=False)
-    for name, one in found.items():
-        covered = name.endswith("coverage")
-        chance = "" if covered else f"{one['chance']:.3f} (to {one['chance_high']:.3f})"
-        table.add_row(name, f"{one['value']:.3f}", chance, f"{one['n']:,}")
-    Console(highlight=False).print(table)
+    show.tables(scores(found))

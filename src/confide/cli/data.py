@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from confide.cli import choices, paths, show
 from confide.cli.show import Json, as_json
 
 if TYPE_CHECKING:
@@ -33,37 +34,53 @@ def list_sources(json: Json = False) -> None:
         typer.echo(f"{name:<{width}}  {description}")
 
 
+def _checked(context: typer.Context, parameter: typer.CallbackParam, what: str) -> str:
+    if what not in choices.DATA:
+        paths.wanted("configuration")(context, parameter, Path(what))
+    return what
+
+
 @app.command(epilog="Example: confide data describe embedded")
 def describe(
     what: Annotated[
-        str, typer.Argument(metavar="NAME|CONFIG", help="embedded, phantom, or a YAML file.")
+        str,
+        typer.Argument(
+            metavar="NAME|CONFIG",
+            callback=_checked,
+            autocompletion=choices.data,
+            help="embedded, phantom, or a YAML file.",
+        ),
     ],
     json: Json = False,
 ) -> None:
     """Describe a cohort: records, patients, labels, groups, gaps and duplicates."""
     from confide.datasets import describe as describe_data
 
-    found = describe_data(_load(what))
+    with show.waiting("Reading the records"):
+        found = describe_data(_load(what))
     if json:
         as_json(found)
         return
-    from rich.console import Console
-
     from confide.reports.cohort import renderables
 
-    console = Console(highlight=False)
-    for part in renderables(found, title=what):
-        console.print(part)
+    show.tables(renderables(found, title=what))
 
 
 def _load(what: str) -> Data:
     from confide import config
     from confide._check import did_you_mean
     from confide.datasets import KNOWN
-    from confide.errors import MissingFileError
+    from confide.errors import ConfigError, MissingFileError
 
     path = Path(what)
     if what in KNOWN and not path.is_file():
+        needs = [name for name, field in KNOWN[what].model_fields.items() if field.is_required()]
+        if needs:
+            keys = ", ".join(f"data.{name}" for name in needs)
+            raise ConfigError(
+                f"The data source {what!r} reads files of yours: write a configuration with {keys} "
+                "and describe that."
+            )
         raw: dict[str, Any] = {"data": {"name": what}}
         return config.parse(raw, f"data source {what!r}").data.load()
     if not path.exists() and not path.suffix:

@@ -7,12 +7,17 @@ from typing import Annotated
 
 import typer
 
-from confide.cli import show
+from confide.cli import paths, show
 from confide.cli.show import Json
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Where the reports go.")] = Path("demo"),
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", metavar="DIR", callback=paths.out("audit"), help="Where the reports go."
+        ),
+    ] = Path("demo"),
     json: Json = False,
 ) -> None:
     """Audit two small cohorts, in under three minutes on two cores.
@@ -29,8 +34,8 @@ def demo(
         if not json:
             typer.echo(f"\n{study.title}\n{'=' * len(study.title)}")
         with (
-            show.resumable("demo", "--out", out),
-            show.progress("Training models") as progress,
+            show.resumable(),
+            show.progress("Training models", then="Analysing and drawing") as progress,
         ):
             result = study.run(folder, progress)
         found[study.name] = result.summary

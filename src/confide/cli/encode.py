@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from confide.cli import show
+from confide.cli import paths, show
 from confide.cli.show import Json
 
 app = typer.Typer(
@@ -18,8 +18,21 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML configuration.")]
-KeyPath = Annotated[Path, typer.Option("--key", help="The key file; see: confide key new.")]
+ConfigPath = Annotated[
+    Path,
+    typer.Argument(
+        metavar="CONFIG", callback=paths.wanted("configuration"), help="A YAML configuration."
+    ),
+]
+KeyPath = Annotated[
+    Path,
+    typer.Option(
+        "--key",
+        metavar="FILE",
+        callback=paths.wanted("key"),
+        help="The key file; see: confide key new.",
+    ),
+]
 
 
 @app.command(
@@ -28,10 +41,17 @@ KeyPath = Annotated[Path, typer.Option("--key", help="The key file; see: confide
 def run(
     config: ConfigPath,
     key: KeyPath,
-    out: Annotated[Path, typer.Option("--out", help="The release.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", metavar="RELEASE", callback=paths.out("release"), help="The release."
+        ),
+    ],
     reuse_key: Annotated[
         bool,
-        typer.Option("--reuse-key", help="Make it although another was made with the key."),
+        typer.Option(
+            "--reuse-key", metavar="", help="Make it although another was made with the key."
+        ),
     ] = False,
     json: Json = False,
 ) -> None:
@@ -41,8 +61,7 @@ def run(
     the key. Codes are compatible with NeuraCrypt; how much they give away is
     what the attack suite measures.
     """
-    again = ("--reuse-key",) if reuse_key else ()
-    with show.resumable("encode", "run", config, "--key", key, "--out", out, *again):
+    with show.resumable():
         from confide.cli.key import unlock
         from confide.config import load
         from confide.runs.encode import encode
@@ -61,18 +80,19 @@ def run(
         if json:
             show.as_json(found)
             return
-        from rich.console import Console
-
         from confide.reports.release import renderables
 
-        console = Console(highlight=False)
-        for part in renderables(found, out):
-            console.print(part, markup=False)
+        show.tables(renderables(found, out))
 
 
 @app.command(epilog="Example: confide encode verify codes/a")
 def verify(
-    release: Annotated[Path, typer.Argument(metavar="RELEASE", help="A release.")],
+    release: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RELEASE", callback=paths.wanted("release", "empty"), help="A release."
+        ),
+    ],
     json: Json = False,
 ) -> None:
     """Read every byte of a release again; exit code 1 if any was altered or is missing.
@@ -106,7 +126,15 @@ def verify(
 @app.command(epilog="Example: confide encode train examples/phantom_train.yaml --out runs/codes")
 def train(
     config: ConfigPath,
-    out: Annotated[Path, typer.Option("--out", help="The folder for models and report.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            callback=paths.out("training"),
+            help="The folder for models and report.",
+        ),
+    ],
     json: Json = False,
 ) -> None:
     """Train classifiers on the releases of one or more sites; run again to resume.
@@ -116,32 +144,33 @@ def train(
     Codes are compatible with NeuraCrypt; how much they give away is what the
     attack suite measures.
     """
-    with show.resumable("encode", "train", config, "--out", out):
+    with show.resumable():
         from confide.config import CodesConfig, load_as
         from confide.runs.coded import train_on_codes
 
         settings, folder = load_as(CodesConfig, config)
-        with show.progress("Training") as progress:
+        with show.progress("Training (epochs)", then="Measuring and drawing") as progress:
             found = train_on_codes(settings, folder, out, progress=progress)
         if json:
             show.as_json(found.summary)
             return
-        from rich.console import Console
-
         from confide.reports.codes_text import renderables
 
-        console = Console(highlight=False)
-        for part in renderables(found.table, found.summary):
-            console.print(part)
-        console.print(f"Report: {out / 'report.html'}", soft_wrap=True, markup=False)
+        show.tables(renderables(found.table, found.summary))
+        show.written(report=out / "report.html")
 
 
 @app.command(epilog="Example: confide encode predict runs/codes new.yaml --key a.key --out new.csv")
 def predict(
-    trained: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a training.")],
+    trained: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR", callback=paths.wanted("training"), help="The folder of a training."
+        ),
+    ],
     config: ConfigPath,
     key: KeyPath,
-    out: Annotated[Path, typer.Option("--out", help="The table, CSV or Parquet.")],
+    out: Annotated[Path, typer.Option("--out", metavar="TABLE", help="The table, CSV or Parquet.")],
     json: Json = False,
 ) -> None:
     """Classify new records at the site that holds the key; their codes are not kept.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from confide.cli import paths
 from confide.cli.show import Json, as_json
 
 if TYPE_CHECKING:
@@ -25,7 +26,9 @@ WARNING = (
     "which its first use makes; a code is compatible with NeuraCrypt, and its leakage is what the "
     "attack suite measures."
 )
-KeyPath = Annotated[Path, typer.Argument(metavar="FILE", help="The key file.")]
+KeyPath = Annotated[
+    Path, typer.Argument(metavar="FILE", callback=paths.wanted("key"), help="The key file.")
+]
 
 
 @app.command(epilog="Example: confide key new site-a.key --note 'chest X-rays, site A'")
@@ -34,10 +37,14 @@ def new(
     passphrase: Annotated[
         bool,
         typer.Option(
-            "--passphrase", help="Encrypt the key; asks, or takes CONFIDE_PASSPHRASE if it is set."
+            "--passphrase",
+            metavar="",
+            help="Encrypt the key; asks, or takes CONFIDE_PASSPHRASE if it is set.",
         ),
     ] = False,
-    note: Annotated[str, typer.Option("--note", help="A line of text to tell keys apart.")] = "",
+    note: Annotated[
+        str, typer.Option("--note", metavar="TEXT", help="A line of text to tell keys apart.")
+    ] = "",
     json: Json = False,
 ) -> None:
     """Make a key: 256 random bits in a file that its owner alone can read."""

@@ -6,23 +6,34 @@ import contextlib
 import json
 import shlex
 import signal
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from confide.cli import choices
+
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from confide.audits.result import AuditResult
 
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+Json = Annotated[
+    bool, typer.Option("--json", metavar="", help="Print the result as JSON on stdout.")
+]
+
+_WIDEST = 100
+"""Columns; longer lines are hard to read."""
 
 
-def _known_guards(names: list[str] | None) -> list[str] | None:
-    from confide.audits.guards import check_accepted
+def _known_guards(context: typer.Context, names: list[str] | None) -> list[str] | None:
+    if not context.resilient_parsing:  # the shell completes a line
+        from confide.audits.guards import check_accepted
 
-    check_accepted(names or ())  # before anything is read or written
+        check_accepted(names or ())  # before anything is read or written
     return names
 
 
@@ -32,6 +43,7 @@ Accept = Annotated[
         "--accept",
         metavar="GUARD",
         callback=_known_guards,
+        autocompletion=choices.guards,
         help="Accept the result although this guard failed: blind or recipe. Can be repeated.",
     ),
 ]
@@ -42,7 +54,27 @@ def as_json(content: Any) -> None:
     """Print strict JSON."""
     from confide.stores import plain
 
-    typer.echo(json.dumps(plain(content), indent=1, ensure_ascii=False, allow_nan=False))
+    # A terminal or a file of another encoding could not hold all letters.
+    ascii_only = not (sys.stdout.encoding or "").lower().startswith("utf")
+    typer.echo(json.dumps(plain(content), indent=1, ensure_ascii=ascii_only, allow_nan=False))
+
+
+def tables(parts: Iterable[RenderableType]) -> None:
+    """Print tables and text for people on stdout, without blanks at the ends of lines."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    console.width = min(console.width, _WIDEST)
+    with console.capture() as captured:
+        for part in parts:
+            console.print(part, markup=False)
+    typer.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def written(**files: Path) -> None:
+    """Name the files that were written, in lines that are not broken."""
+    for what, path in files.items():
+        typer.echo(f"{what.capitalize()}: {path}")
 
 
 def result(found: AuditResult, out: Path, *, json_wanted: bool) -> None:
@@ -64,40 +96,37 @@ def _show(found: AuditResult, out: Path, *, json_wanted: bool) -> None:
     if json_wanted:
         as_json(found.summary)
         return
-    from rich.console import Console
-
     from confide.reports import released, text
 
     of_one_model = found.summary.get("kind") == "released_model"
-    console = Console(highlight=False)
-    for part in (released if of_one_model else text).renderables(found):
-        console.print(part)
-    console.print(f"Report: {out / 'report.html'}", soft_wrap=True, markup=False)
+    tables((released if of_one_model else text).renderables(found))
+    written(report=out / "report.html")
 
 
 @contextlib.contextmanager
-def progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar with the time left, on a terminal only."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as Remaining
+def progress(what: str, *, then: str | None = None) -> Iterator[Callable[[int, int], None]]:
+    """A bar with the time left, on a terminal only.
 
-    console = Console(stderr=True)
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        Remaining(),
-        console=console,
-        disable=not console.is_terminal,
-    )
-    with bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    Before the first step and, with `then`, after the last one stands what is done, with the time
+    that it has taken.
+    """
+    from confide.cli.bar import Bar
+
+    with Bar(what, then) as bar:
+        yield bar
 
 
 @contextlib.contextmanager
-def resumable(*command: str | Path) -> Iterator[None]:
+def waiting(what: str) -> Iterator[None]:
+    """What is done, and the time that it has taken, on a terminal only."""
+    from confide.cli.bar import Bar
+
+    with Bar(what, what):
+        yield
+
+
+@contextlib.contextmanager
+def resumable() -> Iterator[None]:
     """Ctrl-C and a termination signal leave a folder that the same command resumes; say so."""
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -107,7 +136,7 @@ def resumable(*command: str | Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        again = shlex.join(["confide", *map(str, command)])
+        again = shlex.join(["confide", *sys.argv[1:]])
         typer.echo(f"\nStopped. What was finished is safe; resume with: {again}", err=True)
         raise typer.Exit(130) from None
     finally:

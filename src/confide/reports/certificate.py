@@ -37,8 +37,8 @@ def render_certificate(
 
     Returns
     -------
-    the page, which needs no script and asks nothing of any network; numbers of fewer than 10
-    patients are withheld
+    the page, which says everything without its script (sorting and downloads of tables) and asks
+    nothing of any network; numbers of fewer than 10 patients are withheld
     """
     shown = view.attacks(certificate)
     statement = numbers.name(certificate.get("statement") or words.FAILED)
@@ -47,6 +47,7 @@ def render_certificate(
         "certificate.html.j2",
         title=view.title(certificate),
         method=view.run(certificate),
+        scripts=[html._file("tables.js")],
         version=numbers.name(certificate.get("confide")),
         verdict=words.verdict(certificate),
         gate=words.gate(certificate),

@@ -166,7 +166,7 @@ def _scored(one: Mapping[str, Any], score: str) -> Scored:
 
 def _row(one: Mapping[str, Any], scored: Scored, unit: Unit) -> tuple[str, ...]:
     return (
-        f"{float(one['x']):,.10g}",
+        numbers.Written(f"{float(one['x']):,.10g}", one["x"]),
         written(scored.get("value"), unit),
         interval(scored, unit),
         written(scored.get("chance"), unit),
@@ -181,7 +181,7 @@ def interval(scored: Scored, unit: Unit, low: str = "low", high: str = "high") -
     return numbers.interval(*ends)
 
 
-def seconds(value: Any) -> str:
+def seconds(value: Any) -> numbers.Written:
     """A time.
 
     >>> seconds(4.2), seconds(75), seconds(4000), seconds(None)
@@ -189,10 +189,10 @@ def seconds(value: Any) -> str:
     """
     x = numbers.number(value)
     if x is None:
-        return numbers.MISSING
+        return numbers.Written(numbers.MISSING)
     if x < 10:
-        return f"{x:.1f} s"
-    return f"{x:,.0f} s" if x < 600 else f"{x / 60:,.0f} min"
+        return numbers.Written(f"{x:.1f} s", x)
+    return numbers.Written(f"{x:,.0f} s" if x < 600 else f"{x / 60:,.0f} min", x)
 
 
 def _ticks(scores: Iterable[Scored], unit: Unit) -> list[float]:

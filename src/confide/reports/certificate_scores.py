@@ -134,7 +134,7 @@ def of(name: Any) -> ScoreWords:
     )
 
 
-def written(value: Any, unit: Unit, like: Any = None) -> str:
+def written(value: Any, unit: Unit, like: Any = None) -> numbers.Written:
     """A score as text; with `like`, as many digits of a share as that one would have.
 
     >>> written(0.05, "share"), written(0.61, "area"), written(1234.5, "rank"), written(2e-5, "")
@@ -142,9 +142,9 @@ def written(value: Any, unit: Unit, like: Any = None) -> str:
     """
     x = numbers.number(value)
     if x is None:
-        return numbers.MISSING
+        return numbers.Written(numbers.MISSING)
     if unit == "share":
         return numbers.percent(x, like=like)
     if unit in ("area", "decimal"):
         return numbers.auc(x)
-    return f"{x:,.1f}" if unit == "rank" else f"{x:.3g}"
+    return numbers.Written(f"{x:,.1f}" if unit == "rank" else f"{x:.3g}", x)

@@ -5,6 +5,7 @@ Nothing is computed here: values are chosen, put in order and written out.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -65,6 +66,7 @@ class Attack:
 
     Attributes
     ----------
+    file : part of the name of a file for its tables
     knows, more : what its attacker knows, in short and as the end of a sentence (or "")
     state : outcome as in the certificate; `why` as there
     title : of the score by which it is judged; `unit` of it
@@ -74,6 +76,7 @@ class Attack:
     """
 
     name: str
+    file: str
     about: str
     source: str
     knows: str
@@ -118,6 +121,7 @@ def _attack(name: str, found: Mapping[str, Any], share: Any) -> Attack:
     label = f"{shown}: {score.title} {numbers.with_interval(release.value, release.interval)}"
     return Attack(
         name=shown,
+        file=re.sub(r"[^a-z0-9]+", "-", shown.lower())[:40].strip("-"),
         about=_text(found.get("about")),
         source=_text(found.get("source")),
         knows=short,

@@ -91,8 +91,8 @@ OUTCOMES = {
     "leaks": "Better than the range of chance on the release, while codes of noise stay within it.",
     "nothing found": "Not better than the range of chance on the release, though the same attack, "
     "with the same effort, broke the positive control.",
-    "not established": "A control failed or could not be made, so that the score on the release "
-    "means nothing, in either direction.",
+    "not established": "A control failed or could not be made, or these codes lack what the attack "
+    "rests on; its score on the release means nothing, in either direction.",
     "not scored": "The attack ran, but the truth by which it is scored was not at hand.",
     "not run": "The attack could not be run here.",
 }

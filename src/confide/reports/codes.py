@@ -54,18 +54,21 @@ def render_codes(
 
     Returns
     -------
-    the page, which needs no script and asks nothing of any network; figures of fewer than 10
-    patients are withheld (of fewer than 10 records, where patients are unknown)
+    the page, which says everything without its script (sorting, filter and downloads of tables)
+    and asks nothing of any network; figures of fewer than 10 patients are withheld (of fewer than
+    10 records, where patients are unknown)
     """
     view = codes_view.read(table, summary)
     return html.page(
         "codes.html.j2",
         title=title,
         method=method,
+        scripts=[html._file("tables.js")],
         statement=statement(summary),
         warnings=warnings(summary),
         arms=arms(summary),
         labels=view.labels,
+        full_rows=view.rows,
         places=view.sites,
         forest=view.axis,
         sites=_sites(summary),

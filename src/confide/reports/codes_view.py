@@ -38,6 +38,11 @@ _OVERALL = {
     (ONE_FOR_ALL, MEAN): "models of one site, at all sites",
 }
 _AT_SITE = {ALL_SITES: "model of all sites", OWN_SITE: "its own model"}
+_MODELS = {
+    ALL_SITES: "model of all sites",
+    OWN_SITE: "each site's own model",
+    ONE_FOR_ALL: "models of one site, at all sites",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,9 +109,12 @@ class View:
     axis : holds every figure that may be shown
     sites : their names
     units : what was resampled, "patients", or "records" where patients are unknown
+    rows : every AUC that may be shown, as (label, arm, models, tested on, group, value) and
+        figures
     """
 
     labels: tuple[Label, ...]
+    rows: tuple[tuple[tuple[str, ...], Line], ...]
     axis: Axis
     sites: tuple[str, ...]
     units: str
@@ -120,8 +128,10 @@ class View:
 def read(table: pd.DataFrame, summary: Mapping[str, Any]) -> View:
     """Figures as text; for the arguments see :func:`confide.reports.codes.render_codes`."""
     source = codes_source.read(table, summary)
+    labels = {str(key): _label(str(key), source) for key in part(summary, "labels")}
     return View(
-        labels=tuple(_label(str(key), source) for key in part(summary, "labels")),
+        labels=tuple(labels.values()),
+        rows=_rows(source, {key for key, label in labels.items() if not label.withheld}),
         axis=source.axis,
         sites=tuple(map(numbers.name, source.sites)),
         units=source.units,
@@ -149,6 +159,25 @@ def _label(key: str, source: Source) -> Label:
         sites=() if source.one_site else _by_site(rows, list(measured), source),
         groups=_groups([row for row in rows if source.is_overall(row)], list(measured), source),
         epochs=_epochs(measured),
+    )
+
+
+def _rows(source: Source, labels: set[str]) -> tuple[tuple[tuple[str, ...], Line], ...]:
+    """All that may be shown of these labels."""
+    shown = [row for row in source.rows if not row["group"] or source.is_overall(row)]
+    shown += [row for (_, _, model, _), row in source.where.items() if model not in _MODELS]
+    return tuple(
+        (
+            (
+                *(numbers.name(row[key]) for key in ("label", "arm")),
+                _MODELS.get(row["model"], numbers.name(row["model"])),
+                numbers.name(row["tested_on"]),
+                *(numbers.name(row[key]) if row["group"] else "" for key in ("group", "value")),
+            ),
+            _line(row, numbers.name(row["arm"]), source),
+        )
+        for row in shown
+        if str(row["label"]) in labels and not source.is_small(row)
     )
 
 

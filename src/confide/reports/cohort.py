@@ -28,7 +28,8 @@ def renderables(found: dict[str, Any], *, title: str) -> list[RenderableType]:
                 f"record, in {same['sets']:,} sets: the same person under two ids?"
             )
         )
-    parts += [Text(f"Note: {numbers.name(note)}") for note in found["notes"]]
+    if found["notes"]:
+        parts.append(Text("\n".join(f"Note: {numbers.name(note)}" for note in found["notes"])))
     return [parts[0], *(Padding(part, (1, 0, 0, 0)) for part in parts[1:])]
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import html
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import pandas as pd
@@ -69,6 +70,73 @@ def survival(curves: pd.DataFrame) -> dict[str, Any] | None:
         "drawn": sorted(present),
         "chance_band": any(one["band_x"] for one in series if one["style"] == "null"),
     }
+
+
+def thresholds(curves: pd.DataFrame, patients: pd.DataFrame) -> dict[str, Any] | None:
+    """What the slider below the survival curve says, threshold by threshold.
+
+    Parameters
+    ----------
+    curves, patients : of an audit; a share times the number of patients with a measured AUC is the
+        number that is told
+
+    Returns
+    -------
+    {"at": AUCs, rising; "step" between them; "said": one text each}; None where nothing was
+    measured.  The thresholds are those at which all that is told was computed, measured, by chance
+    and corrected; nothing is interpolated.
+    """
+    points = _of(curves, "survival")
+    points = points[points["x"] >= 0.5]
+    # Numbers of patients, not of a group of them: a small one tells of nobody in particular.
+    found = {
+        str(key): dict(zip(rows["x"].round(6), rows.itertuples(), strict=True))
+        for key, rows in points.groupby("series")
+    }
+    worst = "max" in found and not _same(points, "joint", "max")
+    grids = [set(found[key]) for key in ("joint", "joint_null", "joint_corrected") if key in found]
+    grid = sorted(set.intersection(*grids)) if "joint" in found else []
+    if len(grid) < 2 or not {"auc_joint", "auc_max"} <= set(patients.columns):
+        return None
+    n, n_max = (int(patients[key].notna().sum()) for key in ("auc_joint", "auc_max"))
+    said = [
+        "\n".join([_said(found, x, n), *([_said_of_worst(found, x, n_max)] if worst else [])])
+        for x in grid
+    ]
+    step = round(min(b - a for a, b in pairwise(grid)), 6)
+    return {"at": grid, "step": step, "said": said}
+
+
+def _said(found: Mapping[str, Mapping[float, Any]], x: float, n: int) -> str:
+    measured = numbers.count(round(found["joint"][x].y * n))
+    text = f"At or above AUC {x:.3f}: {measured} of {n:,} patients measured"
+    if "joint_null" in found:
+        text += f", where {_expected(found['joint_null'][x].y * n)} expected by chance"
+    if "joint_corrected" not in found:
+        return f"{text}."
+    one = found["joint_corrected"][x]
+    corrected = f"corrected for noise {numbers.count(one.y * n)}"
+    bounds = [numbers.count(end * n) for end in (one.low, one.high)]
+    if numbers.MISSING in bounds:
+        return f"{text}; {corrected}."
+    return f"{text}; {corrected} (95% bounds {bounds[0]} to {bounds[1]})."
+
+
+def _said_of_worst(found: Mapping[str, Mapping[float, Any]], x: float, n: int) -> str:
+    if x not in found["max"]:
+        return ""
+    text = f"By the worst record: {numbers.count(round(found['max'][x].y * n))} of {n:,}"
+    null = found.get("max_null", {}).get(x)
+    if null is not None:
+        text += f", where {_expected(null.y * n)} expected by chance"
+    return f"{text}."
+
+
+def _expected(value: float) -> str:
+    """A mean number by chance, which need not be whole, and its verb."""
+    if 0 < value < 0.1:
+        return "fewer than 0.1 are"
+    return f"{value:.1f} are" if 0 < value < 10 else f"{value:,.0f} are"
 
 
 def _of(curves: pd.DataFrame, curve: str) -> pd.DataFrame:

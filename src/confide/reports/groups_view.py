@@ -163,9 +163,10 @@ def _cell(row: Mapping[str, Any], hidden: bool = False) -> Cell:
     )
 
 
-def _signed(value: Any) -> str:
+def _signed(value: Any) -> numbers.Written:
     x = numbers.number(value)
-    return numbers.MISSING if x is None else f"{x:+.3f}".replace("-0.000", "+0.000")
+    text = numbers.MISSING if x is None else f"{x:+.3f}".replace("-0.000", "+0.000")
+    return numbers.Written(text, x)
 
 
 def _signed_interval(row: Mapping[str, Any], name: str) -> str:

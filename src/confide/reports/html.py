@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,29 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from confide.audits.result import AuditResult
-from confide.reports import epsilon_view, figures, groups_view, numbers, view, wording
+from confide.reports import (
+    beside,
+    epsilon_view,
+    figures,
+    groups_view,
+    numbers,
+    patients_view,
+    view,
+    wording,
+)
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_MOST_PATIENTS = 200
-_MOST_CELLS = 50
+_ROWS_SHOWN = 100  # patients in the HTML; a script pages the others
+_MOST_CELLS = 100
 
 
 def render(
-    result: AuditResult, *, title: str, method: dict[str, Any], show_ids: bool = False
+    result: AuditResult,
+    *,
+    title: str,
+    method: dict[str, Any],
+    show_ids: bool = False,
+    pictures: Mapping[int, str] | None = None,
 ) -> str:
     """Draw an audit as one HTML page.
 
@@ -30,8 +45,11 @@ def render(
     title : heading of the page
     method : facts on how the audit was made (data, model, versions, ...), shown as a table; a
         nested dict becomes dotted names
-    show_ids : call patients by their ids; otherwise P1, P2, ... in order of risk.  Only the table
-        of patients holds ids: `title`, `method` and the summary's texts are shown as they are
+    show_ids : call patients and records by their ids; otherwise P1, P2, ... in order of risk.
+        Only the table of patients holds ids: `title`, `method` and the summary's texts are shown
+        as they are
+    pictures : row of the table of records -> data: URI of an image to show, see
+        :mod:`confide.reports.thumbnails`; none by default
 
     Returns
     -------
@@ -42,13 +60,20 @@ def render(
     pairs = groups_view.pairs(result)
     plots = {"roc": figures.roc(result.curves), "survival": figures.survival(result.curves)}
     drawn = {name: plot for name, plot in plots.items() if plot is not None}
-    # Only figures need scripts; without one the page carries none.
-    scripts = [_plotly(), _file("draw.js")] if drawn else []
+    if plots["survival"] is not None:
+        plots["survival"]["slider"] = figures.thresholds(result.curves, result.patients)
+    # Only figures need the drawing library, which is most of the page.
+    scripts = [*([_plotly(), *map(_file, ("draw.js", "slider.js"))] if drawn else [])]
+    listed = patients_view.patients_at_risk(result, show_ids=show_ids, pictures=pictures)
+    utility, by_group = (
+        groups_view.utility_overall(result.summary),
+        groups_view.utility_by_group(result),
+    )
     return page(
         "report.html.j2",
         title=title,
         method=method,
-        scripts=scripts,
+        scripts=[*scripts, _file("tables.js")],
         data=Markup(figures.to_json(drawn)),  # noqa: S704 - escaped by to_json
         summary=result.summary,
         patients=view.part(result.summary, "patients"),
@@ -68,10 +93,15 @@ def render(
         n_pairs=len(pairs),
         forest=figures.forest([*(group.cells for group in groups), pairs[:_MOST_CELLS]]),
         most_cells=_MOST_CELLS,
-        listed=view.patients_at_risk(result, limit=_MOST_PATIENTS, show_ids=show_ids),
+        listed=listed,
+        rows_shown=_ROWS_SHOWN,
+        more_rows=Markup(patients_view.to_rows(listed[_ROWS_SHOWN:])),  # noqa: S704 - as data
         show_ids=show_ids,
-        utility=groups_view.utility_overall(result.summary),
-        utility_by_group=groups_view.utility_by_group(result),
+        shows_images=bool(pictures),
+        utility=utility,
+        utility_by_group=by_group,
+        beside=beside.beside(by_group, utility),
+        beside_form=beside,
         epsilon=epsilon_view.bounds(result.summary),
         lower_only=epsilon_view.LOWER_ONLY,
     )
@@ -104,6 +134,7 @@ def page(
     )
 
 
+@cache
 def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
@@ -124,6 +155,7 @@ def _environment() -> Environment:
     return environment
 
 
+@cache
 def _file(name: str) -> str:
     return (_TEMPLATES / name).read_text(encoding="utf-8")
 

@@ -15,42 +15,63 @@ MISSING = "n/a"
 _JOINERS = "\u200c\u200d"
 
 
+class Written(str):
+    """A figure as text that keeps the number behind it, for sorting and for downloads.
+
+    Attributes
+    ----------
+    value : the number with six significant digits, empty where there is none
+    low, high : of an interval, the same of its bounds
+    """
+
+    value: str
+    low: str
+    high: str
+
+    def __new__(cls, text: str, value: Any = None, low: str = "", high: str = "") -> Written:
+        written = super().__new__(cls, text)
+        x = number(value)
+        written.value = "" if x is None or not math.isfinite(x) else f"{x:.6g}"
+        written.low, written.high = low, high
+        return written
+
+
 def number(value: Any) -> float | None:
     """The value as a float, None where it was not measured (None, NaN or NA)."""
     return None if value is None or pd.isna(value) else float(value)
 
 
-def auc(value: Any) -> str:
+def auc(value: Any) -> Written:
     """An AUC or another share in [0, 1] with three decimals.
 
     >>> auc(0.61), auc(None)
     ('0.610', 'n/a')
     """
     x = number(value)
-    return MISSING if x is None else f"{x:.3f}"
+    return Written(MISSING if x is None else f"{x:.3f}", x)
 
 
-def ratio(value: Any) -> str:
+def ratio(value: Any) -> Written:
     """A ratio with two decimals.
 
     >>> ratio(1.815), ratio(12.3)
     ('1.81', '12.30')
     """
     x = number(value)
-    return MISSING if x is None else f"{x:.2f}"
+    return Written(MISSING if x is None else f"{x:.2f}", x)
 
 
-def count(value: Any) -> str:
+def count(value: Any) -> Written:
     """A count with thousands separators.
 
     >>> count(30000)
     '30,000'
     """
     x = number(value)
-    return MISSING if x is None else f"{x:,.0f}"
+    return Written(MISSING if x is None else f"{x:,.0f}", x)
 
 
-def percent(value: Any, like: Any = None) -> str:
+def percent(value: Any, like: Any = None) -> Written:
     """A share as percent: one decimal, or two significant digits below 1 %.
 
     With `like`, as many decimals as that share would have, so that an interval lines up.
@@ -62,27 +83,27 @@ def percent(value: Any, like: Any = None) -> str:
     """
     x = number(value)
     if x is None:
-        return MISSING
+        return Written(MISSING)
     if 0 < x < 1e-5:
-        return "<0.001%"
+        return Written("<0.001%", x)
     # Rounded first, so that 0.996 % is written as 1.0 % and not as 1.00 %.
     scale = float(f"{abs(100 * (number(like) or x)):.1e}")
     scale = scale and max(scale, 0.01)  # never more than three decimals
     decimals = 1 if scale == 0 else max(1, 1 - math.floor(math.log10(scale)))
-    return f"{100 * x:.{decimals}f}%"
+    return Written(f"{100 * x:.{decimals}f}%", x)
 
 
-def rate(value: Any) -> str:
+def rate(value: Any) -> Written:
     """A chosen share, such as a false-positive rate, without decimals that say nothing.
 
     >>> rate("0.1"), rate("0.001"), rate(0.05)
     ('10%', '0.1%', '5%')
     """
     x = number(value)
-    return MISSING if x is None else f"{100 * x:.10g}%"
+    return Written(MISSING if x is None else f"{100 * x:.10g}%", x)
 
 
-def p_value(value: Any) -> str:
+def p_value(value: Any) -> Written:
     """A p- or q-value with two significant digits.
 
     >>> p_value(0.2), p_value(0.0123), p_value(0.00001), p_value(1.0), p_value(None)
@@ -90,21 +111,24 @@ def p_value(value: Any) -> str:
     """
     x = number(value)
     if x is None:
-        return MISSING
+        return Written(MISSING)
     if x < 0.001:
-        return "< .001"
+        return Written("< .001", x)
     if x >= 0.995:
-        return "1.0"
-    return f"{x:.{1 - math.floor(math.log10(x))}f}".removeprefix("0")
+        return Written("1.0", x)
+    return Written(f"{x:.{1 - math.floor(math.log10(x))}f}".removeprefix("0"), x)
 
 
-def interval(low: str, high: str) -> str:
+def interval(low: str, high: str) -> Written:
     """Two written bounds as one text.
 
     >>> interval("0.590", "0.630")
     '0.590 to 0.630'
     """
-    return MISSING if MISSING in (low, high) else f"{low} to {high}"
+    if MISSING in (low, high):
+        return Written(MISSING)
+    ends = (getattr(end, "value", "") for end in (low, high))
+    return Written(f"{low} to {high}", None, *ends)
 
 
 def with_interval(middle: str, bounds: str) -> str:

@@ -22,10 +22,10 @@ def renderables(found: dict[str, Any]) -> list[RenderableType]:
 
 
 _EXPLANATION = (
-    "95 %: half the width of the interval of a patient's AUC where nothing leaks. Listed from: the "
-    "measured AUC from which a patient alone is listed. 4 in 5: the true AUC at which such a "
-    "patient is listed in 4 of 5 audits. Patients: where no patient alone can be listed, how many "
-    "with complete leakage it takes."
+    "AUC to within: half the 95% interval of a patient's AUC where nothing leaks. Listed from: the "
+    "measured AUC from which a patient alone is listed. Found 4 in 5 from: the true AUC at which "
+    "such a patient is listed in 4 of 5 audits. Patients needed: how many with complete leakage it "
+    "takes for any to be listed."
 )
 
 
@@ -55,24 +55,26 @@ def _costs(found: dict[str, Any]) -> Table:
 
 
 def _budgets(found: dict[str, Any]) -> Table:
-    columns = ("95 %", "listed from", "4 in 5", "patients", "time", "disk")
-    table = _table("Budgets: models", columns)
+    columns = ["AUC to\nwithin", "listed\nfrom", "found 4\nin 5 from", "patients\nneeded"]
+    timed = found["seconds"] is not None
+    table = _table("Budgets:\nmodels", [*columns, *(["\ntime"] if timed else []), "\ndisk"])
     for row in found["budgets"]:
-        chosen = "> " if row["n_models"] == found["n_models"] else ""
+        chosen = "this: " if row["n_models"] == found["n_models"] else ""
         table.add_row(
             f"{chosen}{row['n_models']:,}",
-            f"± {row['half_width']:.3f}",
+            f"{row['half_width']:.3f}",
             _area(row["smallest_detectable_auc"]),
             _area(row["detectable_auc"]),
             _needed(row),
-            "" if row["seconds"] is None else duration(row["seconds"]),
+            *([duration(row["seconds"])] if timed else []),
             size(row["disk_bytes"]),
         )
     return table
 
 
 def _looks(until: dict[str, Any]) -> Table:
-    table = _table("Looks: models", ("se", "listed from", "patients", "listed without looks from"))
+    columns = ["\nse", "listed\nfrom", "patients\nneeded", "listed without\nlooks from"]
+    table = _table("Looks:\nmodels", columns)
     for row in until["looks"]:
         table.add_row(
             f"{row['n_models']:,}",
@@ -101,21 +103,21 @@ def _of_looks(found: dict[str, Any]) -> str:
     )
 
 
-def _table(first: str, columns: tuple[str, ...]) -> Table:
+def _table(first: str, columns: list[str]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(Text(first, style="bold"), justify="right")
     for column in columns:
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     return table
 
 
 def _area(value: float | None) -> str:
-    return "none" if value is None else numbers.auc(value)
+    return "nobody" if value is None else numbers.auc(value)
 
 
 def _needed(row: dict[str, Any]) -> str:
     alone = row["smallest_detectable_auc"] is not None
-    return "" if alone else f"{row['n_perfect_needed']:,}"
+    return "1" if alone else numbers.count(row["n_perfect_needed"])
 
 
 def duration(seconds: float) -> str:

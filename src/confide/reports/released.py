@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 from rich import box
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -82,12 +82,15 @@ ONE_MODEL = (
     "training of the model is not repeated: they hold for this model and no other.",
 )
 
-REFERENCES = (
-    "Carlini, Chien, Nasr, Song, Terzis, Tramèr. Membership inference attacks from first "
+_OF_ATTACKS = {
+    "lira": "Carlini, Chien, Nasr, Song, Terzis, Tramèr. Membership inference attacks from first "
     "principles. IEEE Symposium on Security and Privacy, 2022. (LiRA)",
-    "Zarifzadeh, Liu, Shokri. Low-cost high-power membership inference attacks. ICML 2024. (RMIA)",
-    "Yeom, Giacomelli, Fredrikson, Jha. Privacy risk in machine learning: analyzing the connection "
-    "to overfitting. IEEE Computer Security Foundations, 2018. (loss threshold)",
+    "rmia": "Zarifzadeh, Liu, Shokri. Low-cost high-power membership inference attacks. ICML 2024. "
+    "(RMIA)",
+    "loss": "Yeom, Giacomelli, Fredrikson, Jha. Privacy risk in machine learning: analyzing the "
+    "connection to overfitting. IEEE Computer Security Foundations, 2018. (loss threshold)",
+}
+_ALWAYS = (
     "Das, Zhang, Tramèr. Blind baselines beat membership inference attacks for foundation models. "
     "arXiv:2406.16201, 2024. (why members and non-members must come from one source)",
     "Obuchowski. Nonparametric analysis of clustered ROC curve data. Biometrics 53:567-578, 1997. "
@@ -107,7 +110,8 @@ def render_released(result: AuditResult, *, title: str, method: Mapping[str, Any
 
     Returns
     -------
-    the page, which opens offline and asks nothing of any network; it names no person
+    the page, which says everything without its script (sorting and downloads of tables) and asks
+    nothing of any network; it names no person
     """
     summary = result.summary
     status = status_of(summary)
@@ -115,6 +119,7 @@ def render_released(result: AuditResult, *, title: str, method: Mapping[str, Any
         "released.html.j2",
         title=title,
         method=method,
+        scripts=[html._file("tables.js")],
         summary=summary,
         tone="none_found" if status == "not_shown" else status,
         label=_LABELS[status],
@@ -131,8 +136,14 @@ def render_released(result: AuditResult, *, title: str, method: Mapping[str, Any
         smallest=numbers.auc(summary.get("smallest_detectable_auc")),
         sides=sides(summary),
         utility=_utility(summary),
-        references=REFERENCES,
+        references=references(summary),
     )
+
+
+def references(summary: Mapping[str, Any]) -> list[str]:
+    """The papers behind the attacks that were run, and behind every audit of a released model."""
+    kinds = dict.fromkeys(name.removesuffix("_offline") for name in part(summary, "attacks"))
+    return [*(_OF_ATTACKS[kind] for kind in kinds if kind in _OF_ATTACKS), *_ALWAYS]
 
 
 def status_of(summary: Mapping[str, Any]) -> str:
@@ -256,10 +267,10 @@ def renderables(result: AuditResult) -> list[RenderableType]:
     return parts
 
 
-def _table(what: str, attacks: list[view.Attack]) -> Table:
+def _table(what: str, attacks: list[view.Attack]) -> RenderableType:
     rates = list(dict.fromkeys(rate.fpr for attack in attacks for rate in attack.rates))
     title = f"Attacks on {what}: AUC, and members found at a false-positive rate of"
-    table = Table(box=box.SIMPLE_HEAD, title=Text(title), title_justify="left", pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for i, column in enumerate(["attack", "AUC (95% interval)", *rates]):
         table.add_column(Text(column), justify="right" if i else "left", no_wrap=i > 0)
     for attack in attacks:
@@ -267,4 +278,6 @@ def _table(what: str, attacks: list[view.Attack]) -> Table:
         auc = numbers.with_interval(attack.auc, attack.interval)
         cells = [attack.name, auc, *(found.get(fpr, "") for fpr in rates)]
         table.add_row(*(Text(cell) for cell in cells))
-    return table
+    unmeasured = any(not rate.measurable for attack in attacks for rate in attack.rates)
+    caption = [Text("n/a: too few non-members to measure so small a rate")] if unmeasured else []
+    return Group(Text(title, style="bold"), table, *caption)

@@ -37,19 +37,9 @@ def renderables(result: AuditResult) -> list[RenderableType]:
     return [part for part in parts if part is not None]
 
 
-def _table(title: str, *columns: str, caption: str = "") -> Table:
+def _table(*columns: str) -> Table:
     """A table whose first column is a name and whose other columns are figures."""
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        title=Text(title),
-        title_justify="left",
-        title_style="bold",
-        caption=Text(caption) if caption else None,
-        caption_justify="left",
-        caption_style="",
-        pad_edge=False,
-        show_edge=False,
-    )
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for i, column in enumerate(columns):
         # Names fold onto the next line; a figure is never cut or broken.
         table.add_column(
@@ -60,6 +50,11 @@ def _table(title: str, *columns: str, caption: str = "") -> Table:
 
 def _row(table: Table, *cells: str) -> None:
     table.add_row(*(Text(cell) for cell in cells))
+
+
+def _titled(title: str, table: Table, caption: str = "") -> RenderableType:
+    # Lines of their own: a title of the table would be as narrow as the table.
+    return Group(Text(title, style="bold"), table, *([Text(caption)] if caption else []))
 
 
 def _spaced(part: RenderableType) -> RenderableType:
@@ -104,20 +99,16 @@ def _attacks(result: AuditResult) -> RenderableType | None:
         return None
     rates = list(dict.fromkeys(rate.fpr for attack in attacks for rate in attack.rates))
     unmeasured = any(not rate.measurable for attack in attacks for rate in attack.rates)
-    table = _table(
-        "Attacks: AUC, and members found at a false-positive rate of",
-        "attack",
-        "AUC (95% interval)",
-        *rates,
-        caption="n/a: too few non-members to measure so small a rate" if unmeasured else "",
-    )
+    table = _table("attack", "AUC (95% interval)", *rates)
     for attack in attacks:
         found = {rate.fpr: rate.tpr for rate in attack.rates}
         auc = numbers.with_interval(attack.auc, attack.interval)
         _row(table, attack.name, auc, *(found.get(fpr, "") for fpr in rates))
     screens = view.screens(result.summary)
     notes = [_spaced(Text(f"{screen.name}: {screen.text}")) for screen in screens]
-    return _spaced(Group(table, *notes))
+    caption = "n/a: too few non-members to measure so small a rate" if unmeasured else ""
+    title = "Attacks: AUC, and members found at a false-positive rate of"
+    return _spaced(Group(_titled(title, table, caption), *notes))
 
 
 def _patients(result: AuditResult) -> RenderableType:
@@ -164,37 +155,30 @@ def _tails(result: AuditResult) -> RenderableType | None:
         return None
     corrected = any(tail.corrected != numbers.MISSING for tail in tails)
     last = ["corrected (95% bounds)"] if corrected else []
-    table = _table(
-        "Share of patients at or above an AUC",
-        *("AUC", "measured (95% interval)", "by chance", *last),
-        caption="corrected: share whose true AUC is that large" if corrected else "",
-    )
+    table = _table("AUC", "measured (95% interval)", "by chance", *last)
     for tail in tails:
         measured = numbers.with_interval(tail.raw, tail.raw_interval)
         true = numbers.with_interval(tail.corrected, tail.corrected_interval)
         _row(table, tail.threshold, measured, tail.null, *([true] if corrected else []))
-    return _spaced(table)
+    caption = "corrected: share whose true AUC is that large" if corrected else ""
+    return _spaced(_titled("Share of patients at or above an AUC", table, caption))
 
 
 def _groups(result: AuditResult) -> RenderableType | None:
     cells = groups_view.top_cells(result, _MOST_CELLS)
     if not cells:
         return None
-    table = _table(
-        "Groups that differ most; ratio 1: as many at highest risk as their size",
-        "group",
-        "patients",
-        "ratio (95% interval)",
-        "p",
-        "q",
-        caption=f"The {len(cells)} smallest p; q is corrected for all compared. Left out: values "
-        f"of fewer than {view.SMALL_CELL} patients, and those that would give their number away",
-    )
+    table = _table("group", "patients", "ratio (95% interval)", "p", "q")
     for cell in cells:
         ratio = numbers.with_interval(cell.ratio, cell.interval)
         name = textwrap.shorten(cell.full_name, 100, placeholder=" ...")
         _row(table, name, cell.n_patients, ratio, cell.p_value, cell.q_value)
-    return _spaced(table)
+    title = "Groups that differ most; ratio 1: as many at highest risk as their size"
+    caption = (
+        f"The {len(cells)} smallest p; q is corrected for all compared. Left out: values of fewer "
+        f"than {view.SMALL_CELL} patients, and those that would give their number away"
+    )
+    return _spaced(_titled(title, table, caption))
 
 
 def _utility(result: AuditResult) -> RenderableType | None:
@@ -218,12 +202,13 @@ def _epsilon(result: AuditResult) -> RenderableType | None:
     parts: list[RenderableType] = []
     for (delta, confidence), bounds in claims.items():
         title = f"Lower bounds of epsilon at delta {delta}, confidence {confidence} each"
-        table = _table(title, "evidence", "whose", "unit", "epsilon at least")
+        table = _table("evidence", "whose", "unit", "epsilon at least")
         for one in bounds:
             _row(table, f"{one.method} [{one.note}]", one.whose, one.unit, one.value)
-        parts.append(table)
+        parts.append(_titled(title, table))
     lines = [
-        f"{one.method} [{one.note}], {one.whose}, {one.unit}: mu {one.value} at {one.confidence}"
+        f"{one.method} [{one.note}]: mu at least {one.value}, confidence {one.confidence} (whose: "
+        f"{one.whose}; unit: {one.unit})"
         for one in found.gaussian
     ]
     lines += [f"[{i}] {line}" for i, line in enumerate(found.notes, start=1)]

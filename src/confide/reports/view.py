@@ -13,7 +13,6 @@ from typing import Any
 import pandas as pd
 
 from confide.audits import suppression
-from confide.audits.result import AuditResult
 from confide.audits.verdict import SCREENS
 from confide.reports import numbers
 
@@ -77,22 +76,6 @@ class Tail:
     null_interval: str
     corrected: str
     corrected_interval: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Patient:
-    """One patient at risk."""
-
-    name: str
-    n_records: str
-    auc_joint: str
-    auc_se: str
-    auc_max: str
-    risk: str
-    risk_interval: str
-    local_fdr: str
-    p_value: str
-    q_value: str
 
 
 def part(summary: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
@@ -218,35 +201,6 @@ def tails(summary: Mapping[str, Any]) -> list[Tail]:
 def rows(frame: pd.DataFrame) -> Iterable[dict[str, Any]]:
     """The rows of a table, each as a mapping from column to value."""
     return ({str(k): v for k, v in row.items()} for row in frame.to_dict("records"))
-
-
-def patients_at_risk(result: AuditResult, *, limit: int, show_ids: bool) -> list[Patient]:
-    """The first `limit` patients at risk, the most certain first.
-
-    Without `show_ids` they are called P1, P2, ... in that order, and no id is in the result.
-    """
-    table = result.patients
-    if not len(table) or "at_risk" not in table:
-        return []
-    listed = table[table["at_risk"].eq(True).to_numpy(dtype=bool, na_value=False)]
-    listed = listed.sort_values(
-        ["p_value", "auc_joint"], ascending=[True, False], kind="stable", na_position="last"
-    ).head(limit)
-    return [
-        Patient(
-            name=numbers.name(row["patient"]) if show_ids else f"P{i}",
-            n_records=numbers.count(row.get("n_records")),
-            auc_joint=numbers.auc(row.get("auc_joint")),
-            auc_se=numbers.auc(row.get("auc_se")),
-            auc_max=numbers.auc(row.get("auc_max")),
-            risk=numbers.auc(row.get("risk")),
-            risk_interval=auc_interval(row, "risk_low", "risk_high"),
-            local_fdr=numbers.p_value(row.get("local_fdr")),
-            p_value=numbers.p_value(row.get("p_value")),
-            q_value=numbers.p_value(row.get("q_value")),
-        )
-        for i, row in enumerate(rows(listed), start=1)
-    ]
 
 
 def guards(summary: Mapping[str, Any]) -> list[dict[str, str]]:

@@ -24,7 +24,7 @@ class Verdict:
     label : the status as two or three words
     headline : one sentence
     text : what the audit itself says about its verdict; may be empty
-    means, means_not : sentences
+    means, means_not, next_steps : sentences
     """
 
     status: str
@@ -33,6 +33,17 @@ class Verdict:
     text: str
     means: tuple[str, ...]
     means_not: tuple[str, ...]
+    next_steps: tuple[str, ...]
+
+
+_COMPARE = (
+    "Audit a recipe that memorises less (stopped earlier, smaller, with differential privacy) and "
+    "set the two side by side: confide compare."
+)
+_MORE_MODELS = (
+    "Train more models to find smaller risks; confide audit plan says what a number of models can "
+    "find."
+)
 
 
 def verdict(summary: Mapping[str, Any]) -> Verdict:
@@ -62,10 +73,8 @@ def _at_risk(summary: Mapping[str, Any], patients: Mapping[str, Any], text: str)
         headline=f"{who} at risk of being recognised as part of the training data.",
         text=text,
         means=(
-            "Models trained with one of these patients answer differently from models trained "
-            "without, by more than chance explains. Somebody who holds the patient's record and "
-            "the means described below can tell better than by guessing whether the patient was "
-            "in the training data.",
+            "Somebody who holds such a patient's record and has the means described below can tell "
+            "better than by guessing whether the patient was in the training data.",
             f"On average at most {numbers.rate(patients.get('fdr'))} of those on such a list "
             "are false alarms (rule of Benjamini and Hochberg), as long as patients hardly "
             "influence each other's figures.",
@@ -76,6 +85,13 @@ def _at_risk(summary: Mapping[str, Any], patients: Mapping[str, Any], text: str)
             *_canaries(patients),
             "That anybody has attacked a model, or that a record could be rebuilt: only whether a "
             "patient was in the training data is measured.",
+        ),
+        next_steps=(
+            "Before such a model leaves the house, have the person responsible for data "
+            "protection weigh this risk against its purpose.",
+            _COMPARE,
+            "See below how large the risk is and whether it falls on some groups more. Who the "
+            "patients are stands in the audit's table of patients.",
         ),
     )
 
@@ -100,6 +116,11 @@ def _detectable(patients: Mapping[str, Any], text: str) -> Verdict:
             "That the leak is harmless because it is small on average: it need not be spread "
             "evenly over patients.",
         ),
+        next_steps=(
+            "See under Risk of patients how many are exposed once noise is taken out.",
+            f"{_MORE_MODELS} Single patients may then stand out.",
+            _COMPARE,
+        ),
     )
 
 
@@ -122,6 +143,12 @@ def _none_found(patients: Mapping[str, Any], text: str) -> Verdict:
             "them standing out. See the attacks below.",
             "That a better attack, or a model trained in another way, would find nothing.",
         ),
+        next_steps=(
+            "Record this result with its limits: the smallest risk that could be listed, the "
+            "guards and the warnings.",
+            _MORE_MODELS,
+            "Audit again when the recipe or the data change.",
+        ),
     )
 
 
@@ -141,6 +168,12 @@ def _not_established(summary: Mapping[str, Any], patients: Mapping[str, Any], te
         )
     return Verdict(
         status="not_established",
+        next_steps=(
+            ("Mend what the failed guard names, and audit again.",)
+            if guards.voided(summary.get("guards") or [])
+            else (_MORE_MODELS,)
+        )
+        + ("Until then, decide as if patients were at risk.",),
         label="Not established",
         headline="This audit cannot say whether patients are at risk.",
         text=text,
@@ -227,27 +260,59 @@ THREAT_LIMITS = (
 )
 """What the reader has to keep in mind about that attacker."""
 
-REFERENCES = (
-    "Carlini, Chien, Nasr, Song, Terzis, Tramèr. Membership inference attacks from first "
+_PAPERS = {
+    "lira": "Carlini, Chien, Nasr, Song, Terzis, Tramèr. Membership inference attacks from first "
     "principles. IEEE Symposium on Security and Privacy, 2022. (LiRA)",
-    "Zarifzadeh, Liu, Shokri. Low-cost high-power membership inference attacks. ICML 2024. (RMIA)",
-    "DeLong, DeLong, Clarke-Pearson. Comparing the areas under two or more correlated receiver "
-    "operating characteristic curves: a nonparametric approach. Biometrics 44:837-845, 1988. "
-    "(standard error of an AUC)",
-    "Obuchowski. Nonparametric analysis of clustered ROC curve data. Biometrics 53:567-578, 1997. "
-    "(intervals where a patient has several records)",
-    "Benjamini, Hochberg. Controlling the false discovery rate: a practical and powerful approach "
-    "to multiple testing. Journal of the Royal Statistical Society B 57:289-300, 1995. "
+    "rmia": "Zarifzadeh, Liu, Shokri. Low-cost high-power membership inference attacks. ICML 2024. "
+    "(RMIA)",
+    "calibrated_loss": "Watson, Guo, Cormode, Sablayrolles. On the importance of difficulty "
+    "calibration in membership inference attacks. ICLR 2022. (difficulty-calibrated loss)",
+    "quantile": "Bertran et al. Scalable membership inference attacks via quantile regression. "
+    "NeurIPS 2023. (quantile regression)",
+    "loss": "Yeom, Giacomelli, Fredrikson, Jha. Privacy risk in machine learning: analyzing the "
+    "connection to overfitting. IEEE Computer Security Foundations Symposium, 2018. (loss "
+    "threshold)",
+    "lt_iqr": "Pollock et al. Free record-level privacy risk evaluation through artifact-based "
+    "methods. arXiv:2411.05743. (LT-IQR)",
+    "delong": "DeLong, DeLong, Clarke-Pearson. Comparing the areas under two or more correlated "
+    "receiver operating characteristic curves: a nonparametric approach. Biometrics 44:837-845, "
+    "1988. (standard error of an AUC)",
+    "obuchowski": "Obuchowski. Nonparametric analysis of clustered ROC curve data. Biometrics "
+    "53:567-578, 1997. (intervals where a patient has several records)",
+    "fdr": "Benjamini, Hochberg. Controlling the false discovery rate: a practical and powerful "
+    "approach to multiple testing. Journal of the Royal Statistical Society B 57:289-300, 1995. "
     "(list of patients at risk)",
-    "Steinke, Nasr, Jagielski. Privacy auditing with one (1) training run. NeurIPS 2023. (bounds "
-    "of epsilon from guesses)",
-    "Jagielski, Ullman, Oprea. Auditing differentially private machine learning: how private is "
-    "private SGD? NeurIPS 2020. (bounds of epsilon from one patient)",
-    "Ignatiadis, Wager. Confidence intervals for nonparametric empirical Bayes analysis. "
+    "holm": "Holm. A simple sequentially rejective multiple test procedure. Scandinavian Journal "
+    "of Statistics 6:65-70, 1979. (p-values of groups)",
+    "one_run": "Steinke, Nasr, Jagielski. Privacy auditing with one (1) training run. NeurIPS "
+    "2023. (bounds of epsilon from guesses)",
+    "clopper_pearson": "Jagielski, Ullman, Oprea. Auditing differentially private machine "
+    "learning: how private is private SGD? NeurIPS 2020. (bounds of epsilon from one patient)",
+    "gdp": "Dong, Roth, Su. Gaussian differential privacy. Journal of the Royal Statistical "
+    "Society B 84:3-37, 2022. (mu)",
+    "tail": "Ignatiadis, Wager. Confidence intervals for nonparametric empirical Bayes analysis. "
     "arXiv:1902.02774, 2021. (bounds of corrected shares)",
-    "Morris. Parametric empirical Bayes inference: theory and applications. Journal of the "
-    "American Statistical Association 78:47-55, 1983. (risk with noise taken out)",
-    "Knolle et al. Disparate privacy risks from medical AI. Nature 656:192-198, 2026. "
+    "shrinkage": "Morris. Parametric empirical Bayes inference: theory and applications. Journal "
+    "of the American Statistical Association 78:47-55, 1983. (risk with noise taken out)",
+    "patients": "Knolle et al. Disparate privacy risks from medical AI. Nature 656:192-198, 2026. "
     "(risk of a patient over models)",
-)
-"""The papers whose methods an audit uses."""
+}
+
+
+def references(summary: Mapping[str, Any]) -> tuple[str, ...]:
+    """The papers of the parts that this audit used, in the order of the page."""
+    attacks = part(summary, "attacks")
+    names = {name.removesuffix("_offline") for name in attacks}
+    bounds = {str(one.get("method")) for one in summary.get("epsilon") or []}
+    patients = part(summary, "patients")
+    used = names | bounds
+    if attacks:
+        used |= {"obuchowski"}
+    if patients:
+        used |= {"patients", "delong", "fdr", "shrinkage"}
+    tails = part(patients, "tail")
+    if any(part(tails, key).get("corrected") is not None for key in tails):
+        used |= {"tail"}
+    if part(summary, "groups"):
+        used |= {"holm"}
+    return tuple(paper for key, paper in _PAPERS.items() if key in used)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from confide import masks
 from confide.audits.audit import AuditSettings, annotated, audit
 from confide.audits.result import AuditResult
 from confide.cohort import Cohort
-from confide.errors import FolderError
+from confide.errors import ArgumentError, FolderError
 from confide.runs.canaries import canary_records, with_canaries, without_canaries
 from confide.runs.looks import BLOCK, Until
 from confide.runs.models import cohort_from_table
@@ -22,22 +23,45 @@ from confide.stores import AuditFolder, read_table, write_bytes, write_json, wri
 _SIGNALS = ("logits", "heldout_logits", "signal", "population_signal", "trace")
 
 
-def analyse(out: Path) -> AuditResult:
+def analyse(
+    out: Path, *, show_ids: bool = False, show_images: bool = False, config: Path | None = None
+) -> AuditResult:
     """Audit what is stored and write records, patients, groups, curves, summary and report.
 
     Models that are not finished are left out and named; failure of a model must not depend on who
     was in it.
 
+    Parameters
+    ----------
+    out : an audit folder
+    show_ids : name patients and records in the report, which are P1, R1, ... otherwise
+    show_images : show images of the patients most at risk in the report
+    config : the configuration of the audit, which says where the images lie
+
     Raises
     ------
     FolderError : fewer than four models are finished, or a stored chunk is damaged
     MissingFileError : the signals are not there
+    ArgumentError : ids or images are asked of the audit of a released model, which lists nobody
+    As :meth:`confide.runs.thumbnails.Pictures.of`, with `show_images`
     """
     folder = AuditFolder.read(out)
+    if config is not None and not show_images:
+        raise ArgumentError("A configuration is read for its images alone; add --show-images.")
     if folder.manifest.get("source") == "model":
         from confide.runs.released_analysis import analyse_model
 
+        if show_ids or show_images:
+            raise ArgumentError(
+                f"{out} is the audit of a released model; its report lists no patients to show by "
+                "id or image."
+            )
         return analyse_model(out)
+    pictures = None
+    if show_images:  # before anything is computed, because it may be refused
+        from confide.runs.thumbnails import Pictures
+
+        pictures = Pictures.of(out, folder.manifest, config)
     done = folder.done
     if done.sum() < 4:
         raise FolderError(
@@ -93,18 +117,35 @@ def analyse(out: Path) -> AuditResult:
     if until is not None:
         result.summary["until"] = until.to_json()
     result.summary["version"] = manifest["versions"]["confide"]
-    write_result(out, result, manifest)
+    thumbnails = None if pictures is None else pictures.thumbnails(result)
+    write_result(out, result, manifest, show_ids=show_ids, pictures=thumbnails)
     return result
 
 
-def write_result(out: Path, result: AuditResult, manifest: dict[str, Any]) -> None:
-    """Write the tables, summary.json and report.html of a result."""
+def write_result(
+    out: Path,
+    result: AuditResult,
+    manifest: dict[str, Any],
+    *,
+    show_ids: bool = False,
+    pictures: Mapping[int, str] | None = None,
+) -> None:
+    """Write the tables, summary.json, summary.md and report.html of a result.
+
+    A report.pdf of before, which may show what this report does not, is removed.  `show_ids` and
+    `pictures` are those of :func:`confide.reports.html.render`.
+    """
+    from confide.reports.dpia import summary_of_audit
     from confide.reports.html import render
 
+    (out / "report.pdf").unlink(missing_ok=True)
+    title, method = manifest.get("title", "Audit"), _method(result, manifest)
     for name in ("records", "patients", "groups", "curves"):
         write_table(out / f"{name}.parquet", getattr(result, name))
     write_json(out / "summary.json", result.summary)
-    html = render(result, title=manifest.get("title", "Audit"), method=_method(result, manifest))
+    text = summary_of_audit(result, title=title, method=method)
+    write_bytes(out / "summary.md", text.encode())
+    html = render(result, title=title, method=method, show_ids=show_ids, pictures=pictures)
     write_bytes(out / "report.html", html.encode())
 
 

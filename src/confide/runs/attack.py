@@ -33,6 +33,7 @@ from confide.inversion.suite import KNOWN
 from confide.inversion.targets import Kind
 from confide.inversion.verdict import SINGLES_OUT
 from confide.reports.certificate import render_certificate
+from confide.reports.dpia_certificate import summary_of_certificate
 from confide.runs.attacked import Attacked, attacked
 from confide.runs.certificate import certificate
 from confide.runs.folder import resumable
@@ -115,6 +116,8 @@ def attack_release(
         content = certificate(config, given, parts, found, gate)
         write_json(out / "certificate.json", content)
         shown = {name: found[f"{name}.release"].get("pictures", []) for name in content["attacks"]}
+        write_bytes(out / "summary.md", summary_of_certificate(content).encode())
+        (out / "report.pdf").unlink(missing_ok=True)
         page = render_certificate(content, shown if show_images else {})
         write_bytes(out / "report.html", page.encode())
     return content

@@ -19,6 +19,7 @@ from jinja2 import TemplateError
 
 from confide.audits.result import AuditResult
 from confide.errors import FolderError, MissingFileError
+from confide.reports.dpia_released import summary_of_released
 from confide.reports.released import render_released
 from confide.runs.analysis import write_result
 from confide.stores import (
@@ -33,10 +34,14 @@ from confide.stores import (
 )
 
 TABLES = ("records", "patients", "groups", "curves")
-REMOVED = ("signals.zarr", "cohort.parquet")
-"""Signals and masks; and the table that says who was held out of all models."""
+REMOVED = ("signals.zarr", "cohort.parquet", "report.pdf")
+"""Signals and masks; the table that says who was held out of all models; and a print of the report,
+which names the seed."""
 
-_KEPT = ("manifest.json", "summary.json", "report.html", *(f"{name}.parquet" for name in TABLES))
+_KEPT = (
+    *("manifest.json", "summary.json", "summary.md", "report.html"),
+    *(f"{name}.parquet" for name in TABLES),
+)
 _BEGUN, _DONE = "erasing since ", "erased on "
 _OF_PEOPLE = ("records.parquet", "patients.parquet")
 _PLAIN = ("record", "patient", "n_records")
@@ -123,15 +128,19 @@ def _erase(out: Path) -> dict[str, Any]:
         leftover.unlink(missing_ok=True)
     if "signals.zarr" in removed:
         shutil.rmtree(out / "signals.zarr")
-    (out / "cohort.parquet").unlink(missing_ok=True)
+    for name in ("cohort.parquet", "report.pdf"):
+        (out / name).unlink(missing_ok=True)
     date = state.removeprefix(_BEGUN).removeprefix(_DONE)
     if not state.startswith(_DONE):
         removed += [name for name in of_people if not _only_ids(out / name)]
         if source == "model" and not _only_figures(out / "summary.json"):
             removed.append("summary.json")
-        if not _redraw(out, manifest, date) and (out / "report.html").exists():
-            (out / "report.html").unlink()  # it names the seed
-            removed.append("report.html")
+        if not _redraw(out, manifest, date):
+            # One names the seed, and both may quote it.
+            drawn = [name for name in ("report.html", "summary.md") if (out / name).exists()]
+            for name in drawn:
+                (out / name).unlink()
+            removed += drawn
         write_json(out / "manifest.json", manifest | {"format": f"{_DONE}{date}"})
     _flush(out)
     names = sorted(p.name for p in out.iterdir() if p.name != ".lock")
@@ -262,12 +271,12 @@ def _write_released(out: Path, result: AuditResult, manifest: dict[str, Any]) ->
         "notes": manifest.get("notes"),
         "versions": manifest["versions"],
     }
-    html = render_released(
-        result,
-        title=manifest.get("title", "A released model"),
-        method={key: value for key, value in facts.items() if value},
-    )
+    title = manifest.get("title", "A released model")
+    method = {key: value for key, value in facts.items() if value}
+    html = render_released(result, title=title, method=method)
+    text = summary_of_released(result, title=title, method=method)
     write_json(out / "summary.json", result.summary)
+    write_bytes(out / "summary.md", text.encode())
     write_bytes(out / "report.html", html.encode())
 
 

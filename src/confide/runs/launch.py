@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from confide import _check
 from confide.attacks import require_inputs
 from confide.audits.audit import AuditSettings
 from confide.audits.result import AuditResult
 from confide.cohort import Cohort
-from confide.config import Config
-from confide.datasets import Data
+from confide.config import AuditBlock, Config
+from confide.datasets import Data, Source
+from confide.errors import ArgumentError
 from confide.runs.analysis import analyse
 from confide.runs.canaries import plant
 from confide.runs.guards import data_warnings, designed
 from confide.runs.looks import named
 from confide.runs.models import Progress, silent, train_models
-from confide.training.base import Trainer
+from confide.training.base import FunctionTrainer, Trainer
+from confide.training.settings import Performance, TrainSettings
 
 _PLACES = {"path", "images", "array"}
 """Where data lie; the fingerprint tells whether they are the same, so a folder can move."""
@@ -27,9 +31,10 @@ _PLACES = {"path", "images", "array"}
 
 def run(
     cohort: Cohort,
-    trainer: Trainer,
+    trainer: Trainer | Callable[..., Any],
     out: Path | str,
     *,
+    test: NDArray[np.bool_] | None = None,
     heldout: Cohort | None = None,
     n_models: int = 64,
     fraction: float = 0.5,
@@ -45,13 +50,16 @@ def run(
 
     Parameters
     ----------
-    cohort : the audited records
-    trainer : what trains; wrap a function of your own in
-        :class:`confide.training.base.FunctionTrainer`
+    cohort : the records
+    trainer : what trains, or a function ``fit(train, query, seed)`` that fits a model on some
+        records and returns logits of others, see :class:`confide.training.base.FunctionTrainer`
     out : the audit folder; the same call resumes what a kill interrupted, and with other attacks
-        or another fdr it only analyses again
-    heldout : records that no model is trained on, for utility and RMIA; the trainer returns their
-        logits after those of `cohort`
+        or another fdr it only analyses again.  The folder does not know the code: after a change
+        of what is trained use another folder, or name settings in `config`, which are compared
+    test : (n_records,) bool, records of `cohort` that no model is trained on, for utility and RMIA;
+        all of a patient or none.  See :meth:`confide.Cohort.split`
+    heldout : such records as a cohort of their own instead; their rows, and logits, come after
+        those of `cohort`
     n_models, fraction, seed : the design, see :func:`confide.masks.balanced`.  With `until`
         the most models, a multiple of 16
     attacks, fdr : the analysis, see :class:`confide.audits.audit.AuditSettings`
@@ -65,8 +73,21 @@ def run(
     Raises
     ------
     As :func:`confide.runs.train_models` and :func:`confide.runs.analyse`; ArgumentError for
-    attacks, fdr or until out of their domain
+    attacks, fdr or until out of their domain, and for a function or a `test` that cannot be used
     """
+    order = np.arange(cohort.n_records + (0 if heldout is None else heldout.n_records))
+    if test is not None:
+        if heldout is not None:
+            raise ArgumentError(
+                "Expected `test` or `heldout`, got both; one names who is held out."
+            )
+        cohort, heldout, order = _divided(cohort, test)
+        canary = None if canary is None else canary[~test]
+    if not isinstance(trainer, Trainer):
+        trainer = FunctionTrainer(trainer)
+    if isinstance(trainer, FunctionTrainer):
+        n_logits = 1 if cohort.task == "binary" else len(cohort.classes)
+        trainer = trainer.bound(order, n_logits)
     AuditSettings(attacks=attacks, fdr=fdr)  # refused before anything is trained
     require_inputs(attacks, trace=trainer.keeps_traces, population=heldout is not None)
     rule = None if until is None else named(until)
@@ -100,30 +121,60 @@ def run_config(
     config, folder : from :func:`confide.config.load`
     out : the audit folder
     """
-    data = config.data.load(folder)
-    planted, canary = plant(data, config.audit.canaries, config.audit.seed)
+    return run_source(
+        config.data,
+        out,
+        folder=folder,
+        train=config.train,
+        audit=config.audit,
+        performance=config.performance,
+        progress=progress,
+    )
+
+
+def run_source(
+    source: Source,
+    out: Path | str,
+    *,
+    folder: Path = Path(),
+    train: TrainSettings | None = None,
+    audit: AuditBlock | None = None,
+    performance: Performance | None = None,
+    progress: Progress = silent,
+) -> AuditResult:
+    """Audit confide's own training on any source of data, one of your own too; see :func:`run`.
+
+    Parameters
+    ----------
+    source : the data; its settings are kept in the manifest and compared on resume
+    out : the audit folder
+    folder : relative paths of the source are relative to it
+    train, audit, performance : the blocks of a configuration; defaults where not given
+    """
+    train, audit = train or TrainSettings(), audit or AuditBlock()
+    data = source.load(folder)
+    planted, canary = plant(data, audit.canaries, audit.seed)
     audited, heldout = split(planted)
-    asked = config.model_dump(mode="json")
-    compared = {
-        "data": {k: v for k, v in asked["data"].items() if k not in _PLACES},
-        "train": asked["train"],
-    }
+    asked = source.model_dump(mode="json")
     return run(
         audited,
-        trainer_of(config, planted),
+        _torch_trainer(planted, train, performance, audit.fraction),
         out,
         heldout=heldout,
-        n_models=config.audit.n_models,
-        fraction=config.audit.fraction,
-        seed=config.audit.seed,
-        attacks=config.audit.attacks,
-        fdr=config.audit.fdr,
+        n_models=audit.n_models,
+        fraction=audit.fraction,
+        seed=audit.seed,
+        attacks=audit.attacks,
+        fdr=audit.fdr,
         canary=canary[~planted.test],
-        until=config.audit.until,
+        until=audit.until,
         progress=progress,
-        config=compared,
+        config={
+            "data": {k: v for k, v in asked.items() if k not in _PLACES},
+            "train": train.model_dump(mode="json"),
+        },
         fingerprint=data.fingerprint(),
-        title=_title(config),
+        title=_title(source),
         guards=designed(data),
         warnings=data_warnings(data),
         notes=list(data.notes),
@@ -141,10 +192,21 @@ def trainer_of(config: Config, data: Data, expected_members: float | None = None
 
     `expected_members` records train a model on average; the design's number by default.
     """
+    return _torch_trainer(
+        data, config.train, config.performance, config.audit.fraction, expected_members
+    )
+
+
+def _torch_trainer(
+    data: Data,
+    train: TrainSettings,
+    performance: Performance | None,
+    fraction: float,
+    expected_members: float | None = None,
+) -> Trainer:
     from confide.training.trainer import TorchTrainer
 
-    order = np.concatenate([np.flatnonzero(~data.test), np.flatnonzero(data.test)])
-    cohort = data.cohort
+    cohort, order = data.cohort, _order(data.test)
     n_audited = int((~data.test).sum())
     return TorchTrainer(
         inputs=data.inputs[order],
@@ -152,12 +214,32 @@ def trainer_of(config: Config, data: Data, expected_members: float | None = None
         task=cohort.task,
         n_classes=len(cohort.classes),
         n_audited=n_audited,
-        expected_members=expected_members or config.audit.fraction * n_audited,
-        settings=config.train,
-        performance=config.performance,
+        expected_members=expected_members or fraction * n_audited,
+        settings=train,
+        performance=performance,
     )
 
 
-def _title(config: Config) -> str:
-    path = getattr(config.data, "path", None)
-    return f"{config.data.name}: {Path(path).name}" if path else config.data.name
+def _order(test: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """(n_records,) row numbers, the held-out ones last."""
+    return np.concatenate([np.flatnonzero(~test), np.flatnonzero(test)])
+
+
+def _divided(
+    cohort: Cohort, test: NDArray[np.bool_]
+) -> tuple[Cohort, Cohort | None, NDArray[np.int64]]:
+    """The audited records, the held-out ones, and the rows of both in this order."""
+    test = np.asarray(test)
+    _check.shape((cohort.n_records,), test=test)
+    if test.dtype != bool or test.all():
+        raise ArgumentError(
+            f"Expected test of type bool with a record that is not held out, got {test.dtype} with "
+            f"{int(np.count_nonzero(test))} of {len(test)} held out."
+        )
+    held = cohort.select(test) if test.any() else None
+    return cohort.select(~test), held, _order(test)
+
+
+def _title(source: Source) -> str:
+    path = getattr(source, "path", None)
+    return f"{source.name}: {Path(path).name}" if path else source.name

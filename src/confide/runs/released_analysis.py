@@ -17,6 +17,7 @@ from confide.audits.released import audit_released
 from confide.audits.result import AuditResult
 from confide.audits.utility import utility
 from confide.errors import FolderError
+from confide.reports.dpia_released import summary_of_released
 from confide.reports.released import render_released
 from confide.runs.models import cohort_from_table
 from confide.signals import signals as to_signals
@@ -101,6 +102,7 @@ def _unclaimed(guards: Sequence[Mapping[str, Any]]) -> str | None:
 
 
 def _write(out: Path, result: AuditResult, manifest: dict[str, Any]) -> None:
+    (out / "report.pdf").unlink(missing_ok=True)
     for name in ("records", "patients", "groups", "curves"):
         table: pd.DataFrame = getattr(result, name)
         write_table(out / f"{name}.parquet", table)
@@ -115,9 +117,9 @@ def _write(out: Path, result: AuditResult, manifest: dict[str, Any]) -> None:
         "notes": manifest.get("notes"),
         "versions": manifest["versions"],
     }
-    html = render_released(
-        result,
-        title=manifest.get("title", "A released model"),
-        method={key: value for key, value in facts.items() if value},
-    )
+    title = manifest.get("title", "A released model")
+    method = {key: value for key, value in facts.items() if value}
+    text = summary_of_released(result, title=title, method=method)
+    write_bytes(out / "summary.md", text.encode())
+    html = render_released(result, title=title, method=method)
     write_bytes(out / "report.html", html.encode())

@@ -84,6 +84,15 @@
     survival: "AUC %{x:.3f}: %{y:.3%} of patients",
   };
 
+  // The threshold that the slider marks, see slider.js.
+  function marks(element) {
+    const x = parseFloat(element.dataset.threshold);
+    return Number.isNaN(x) ? [] : [{
+      type: "line", xref: "x", yref: "paper", x0: x, x1: x, y0: 0, y1: 1,
+      line: { color: colour("ink"), width: 1.5 },
+    }];
+  }
+
   function draw() {
     // Paper is white and narrow, whatever the screen is.
     const paper = root.classList.contains("printing");
@@ -96,6 +105,7 @@
         font: {
           family: getComputedStyle(document.body).fontFamily, size: 13, color: colour("ink"),
         },
+        shapes: marks(element),
         hoverlabel: { bgcolor: colour("panel"), font: { color: colour("ink") } },
       }, axes[name](figures[name]), paper ? { width: 600 } : { autosize: true });
       Plotly.react(element, traces(figures[name], hovers[name]), layout, {
@@ -105,6 +115,12 @@
   }
 
   draw();
+  for (const name of Object.keys(figures)) {
+    const element = document.getElementById("plot-" + name);
+    element.addEventListener("threshold", () => {
+      Plotly.relayout(element, { shapes: marks(element) });
+    });
+  }
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
   addEventListener("beforeprint", () => { root.classList.add("printing"); draw(); });
   addEventListener("afterprint", () => { root.classList.remove("printing"); draw(); });
