@@ -68,7 +68,9 @@ def did_you_mean(word: str, options: Iterable[str]) -> str:
     " Did you mean 'lira'? Known: lira, rmia."
     """
     known = sorted(options)
-    near = difflib.get_close_matches(str(word), known, n=1, cutoff=0.5)
+    # difflib sees swapped letters as two mistakes.
+    near = [one for one in known if sorted(one) == sorted(str(word))]
+    near = near or difflib.get_close_matches(str(word), known, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     shown = known if len(known) <= 40 else [*known[:40], f"... ({len(known)} in all)"]
     return f"{hint} Known: {', '.join(shown)}."

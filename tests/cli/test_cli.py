@@ -29,6 +29,8 @@ COMMANDS = [
     ["audit", "model"],
     ["audit", "erase"],
     ["audit", "report"],
+    ["compare"],
+    ["figures"],
     ["key"],
     ["key", "new"],
     ["key", "show"],

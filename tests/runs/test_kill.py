@@ -131,7 +131,7 @@ def test_after_a_kill_what_is_called_finished_is_there(stopped):
 def test_stopped_by_hand_the_command_to_resume_is_said(stopped, name):
     folder, _ = stopped
     said = (folder / f"{name}.stderr").read_text().strip()
-    again = f"confide audit run '{folder}/study one.yaml' --out {folder / name}"
+    again = f"confide audit run '{folder}/study one.yaml' --out {folder / name} --json"
     assert said == f"Stopped. What was finished is safe; resume with: {again}"
     assert (folder / f"{name}.stdout").read_text() == ""
     done = AuditFolder.read(folder / name).done

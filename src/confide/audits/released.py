@@ -364,7 +364,7 @@ def verdict(summary: Mapping[str, Any]) -> dict[str, str]:
         widened = float(ndtri(1 - 0.025 / len(measured)) / ndtri(0.975)) * (auc - low)
         if auc - widened > 0.5:  # False for NaN
             high = one["auc_high"]
-            seen.append(f"{name} (AUC {auc:.3f}, 95 % interval {low:.3f} to {high:.3f})")
+            seen.append(f"{name} (AUC {auc:.3f}, 95% interval {low:.3f} to {high:.3f})")
     if seen:
         text = (
             "What this model says about a record tells better than chance whether the record was "

@@ -38,7 +38,7 @@ def verdict(summary: dict[str, Any]) -> dict[str, str]:
     """
     patients = summary["patients"]
     seen = [
-        f"{_NAMES.get(name, name)} (AUC {m['auc']:.3f}, 95 % interval {m['auc_low']:.3f} to "
+        f"{_NAMES.get(name, name)} (AUC {m['auc']:.3f}, 95% interval {m['auc_low']:.3f} to "
         f"{m['auc_high']:.3f})"
         for name, m in summary["attacks"].items()
         if _above_chance(m, len(summary["attacks"]))

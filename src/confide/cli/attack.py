@@ -69,6 +69,7 @@ def run(
         bool,
         typer.Option("--show-images", metavar="", help="Show what was recovered of a few records."),
     ] = False,
+    pdf: show.Pdf = False,
     json: Json = False,
 ) -> None:
     """Attack a release, with controls, and certify what leaks; run again to resume.
@@ -81,7 +82,10 @@ def run(
         from confide.runs.attack import attack_release
 
         settings, folder = load(config)
-        with show.progress("Attacking", then="Scoring and drawing") as progress:
+        with (
+            show.printing(out, pdf),
+            show.progress("Attacking", then="Scoring and drawing") as progress,
+        ):
             found = attack_release(
                 settings,
                 folder,
@@ -98,7 +102,8 @@ def run(
             from confide.reports.certificate_text import renderables
 
             show.tables(renderables(found))
-            show.written(certificate=out / "certificate.json", report=out / "report.html")
+            show.written(certificate=out / "certificate.json")
+            show.reports(out)
     if found["gate"] is not None and not found["gate"]["met"]:
         raise typer.Exit(1)
 

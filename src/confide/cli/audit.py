@@ -246,10 +246,7 @@ def report(
             help="The configuration of the audit, which says where its images lie.",
         ),
     ] = None,
-    pdf: Annotated[
-        bool,
-        typer.Option("--pdf", metavar="", help="Print report.html as report.pdf, by Chromium."),
-    ] = False,
+    pdf: show.Pdf = False,
     json: Json = False,
 ) -> None:
     """Analyse and draw again from what is stored.
@@ -258,14 +255,9 @@ def report(
     """
     with show.resumable():
         from confide.runs import analyse
-        from confide.runs.pdf import find_browser, print_report
 
-        if pdf:
-            find_browser()  # before anything is computed
-        with show.waiting(ANALYSIS):
+        with show.printing(folder, pdf), show.waiting(ANALYSIS):
             found = analyse(folder, show_ids=show_ids, show_images=show_images, config=config)
-            if pdf:
-                print_report(folder)
         show.result(found, folder, json_wanted=json)
 
 

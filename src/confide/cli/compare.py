@@ -27,6 +27,7 @@ def compare(
             "folders' own names.",
         ),
     ] = None,
+    pdf: show.Pdf = False,
     json: Json = False,
 ) -> None:
     """Compare recipes that were audited on the same patients: risk against utility.
@@ -36,7 +37,7 @@ def compare(
     """
     from confide.runs.compare import compare_audits
 
-    with show.progress("Reading audits") as progress:
+    with show.printing(out, pdf), show.progress("Reading audits") as progress:
         found = compare_audits(folders, out, names=name or (), progress=progress)
     if json:
         show.as_json(found.summary)
@@ -44,4 +45,4 @@ def compare(
     from confide.reports.compare_text import renderables
 
     show.tables(renderables(found))
-    show.written(report=out / "report.html")
+    show.reports(out)

@@ -29,6 +29,11 @@ _WIDEST = 100
 """Columns; longer lines are hard to read."""
 
 
+Pdf = Annotated[
+    bool, typer.Option("--pdf", metavar="", help="Print report.html as report.pdf, by Chromium.")
+]
+
+
 def _known_guards(context: typer.Context, names: list[str] | None) -> list[str] | None:
     if not context.resilient_parsing:  # the shell completes a line
         from confide.audits.guards import check_accepted
@@ -74,7 +79,27 @@ def tables(parts: Iterable[RenderableType]) -> None:
 def written(**files: Path) -> None:
     """Name the files that were written, in lines that are not broken."""
     for what, path in files.items():
-        typer.echo(f"{what.capitalize()}: {path}")
+        typer.echo(f"{what[0].upper()}{what[1:]}: {path}")
+
+
+def reports(out: Path) -> None:
+    """Name what lies in a folder for people to read."""
+    files = {"report": "report.html", "summary": "summary.md", "PDF": "report.pdf"}
+    written(**{what: out / name for what, name in files.items() if (out / name).is_file()})
+
+
+@contextlib.contextmanager
+def printing(out: Path, wanted: bool) -> Iterator[None]:
+    """Print the folder's report as PDF afterwards; where no browser is, refuse before."""
+    if not wanted:
+        yield
+        return
+    from confide.runs.pdf import find_browser, print_report
+
+    find_browser()
+    yield
+    with waiting("Printing"):
+        print_report(out)
 
 
 def result(found: AuditResult, out: Path, *, json_wanted: bool) -> None:
@@ -100,7 +125,7 @@ def _show(found: AuditResult, out: Path, *, json_wanted: bool) -> None:
 
     of_one_model = found.summary.get("kind") == "released_model"
     tables((released if of_one_model else text).renderables(found))
-    written(report=out / "report.html")
+    reports(out)
 
 
 @contextlib.contextmanager

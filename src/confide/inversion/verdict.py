@@ -156,7 +156,7 @@ def reidentification(attacks: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]
     return {
         "verdict": band,
         **found,
-        "text": f"{singled}, at most {top:.1%} with 95 % confidence, by these attacks with this "
+        "text": f"{singled}, at most {top:.1%} with 95% confidence, by these attacks with this "
         "effort; others may do better.",
     }
 

@@ -47,7 +47,7 @@ def render_certificate(
         "certificate.html.j2",
         title=view.title(certificate),
         method=view.run(certificate),
-        scripts=[html._file("tables.js")],
+        scripts=[html.template_file("tables.js")],
         version=numbers.name(certificate.get("confide")),
         verdict=words.verdict(certificate),
         gate=words.gate(certificate),

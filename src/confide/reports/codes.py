@@ -63,7 +63,7 @@ def render_codes(
         "codes.html.j2",
         title=title,
         method=method,
-        scripts=[html._file("tables.js")],
+        scripts=[html.template_file("tables.js")],
         statement=statement(summary),
         warnings=warnings(summary),
         arms=arms(summary),

@@ -53,7 +53,7 @@ def render_comparison(found: Comparison, *, title: str = "Recipes compared") -> 
             "correction": "Holm, over all differences with a p-value",
             **({"version of confide": summary["version"]} if "version" in summary else {}),
         },
-        scripts=[html._file("tables.js")],
+        scripts=[html.template_file("tables.js")],
         status=STATUS[verdict["status"]],
         verdict=numbers.name(verdict["text"]),
         names=compare_view.names(summary),

@@ -63,7 +63,7 @@ def render(
     if plots["survival"] is not None:
         plots["survival"]["slider"] = figures.thresholds(result.curves, result.patients)
     # Only figures need the drawing library, which is most of the page.
-    scripts = [*([_plotly(), *map(_file, ("draw.js", "slider.js"))] if drawn else [])]
+    scripts = [*([_plotly(), *map(template_file, ("draw.js", "slider.js"))] if drawn else [])]
     listed = patients_view.patients_at_risk(result, show_ids=show_ids, pictures=pictures)
     utility, by_group = (
         groups_view.utility_overall(result.summary),
@@ -73,7 +73,7 @@ def render(
         "report.html.j2",
         title=title,
         method=method,
-        scripts=[*scripts, _file("tables.js")],
+        scripts=[*scripts, template_file("tables.js")],
         data=Markup(figures.to_json(drawn)),  # noqa: S704 - escaped by to_json
         summary=result.summary,
         patients=view.part(result.summary, "patients"),
@@ -125,7 +125,7 @@ def page(
         .get_template(template)
         .render(
             policy=_policy(scripts),
-            style=Markup(_file("style.css")),  # noqa: S704 - our own file
+            style=Markup(template_file("style.css")),  # noqa: S704 - our own file
             scripts=[Markup(script) for script in scripts],  # noqa: S704 - see above
             title=numbers.name(title),
             method=view.method_rows(method),
@@ -156,7 +156,8 @@ def _environment() -> Environment:
 
 
 @cache
-def _file(name: str) -> str:
+def template_file(name: str) -> str:
+    """The text of a file of the templates' folder."""
     return (_TEMPLATES / name).read_text(encoding="utf-8")
 
 

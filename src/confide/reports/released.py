@@ -119,7 +119,7 @@ def render_released(result: AuditResult, *, title: str, method: Mapping[str, Any
         "released.html.j2",
         title=title,
         method=method,
-        scripts=[html._file("tables.js")],
+        scripts=[html.template_file("tables.js")],
         summary=summary,
         tone="none_found" if status == "not_shown" else status,
         label=_LABELS[status],

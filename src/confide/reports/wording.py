@@ -37,7 +37,7 @@ class Verdict:
 
 
 _COMPARE = (
-    "Audit a recipe that memorises less (stopped earlier, smaller, with differential privacy) and "
+    "Audit a recipe that memorises less (stopped earlier, or smaller) and "
     "set the two side by side: confide compare."
 )
 _MORE_MODELS = (

@@ -74,7 +74,7 @@ def analyse(
     for name in ("membership", *_SIGNALS):
         if name == "membership" or folder.has_array(name):
             folder.check_complete(name)
-    stored, population = _signals(folder, cohort, heldout)
+    stored, population = stored_signals(folder, cohort, heldout)
     membership, canary = folder.array("membership")[:][done], canary_records(table)
     real, held, patients = without_canaries(stored, membership, cohort, canary)
     trace = None
@@ -91,7 +91,7 @@ def analyse(
         held,
         patients,
         population=population,
-        heldout=_heldout(folder, heldout),
+        heldout=stored_heldout(folder, heldout),
         trace=trace,
         block=block,
         settings=AuditSettings(
@@ -149,7 +149,7 @@ def write_result(
     write_bytes(out / "report.html", html.encode())
 
 
-def _signals(
+def stored_signals(
     folder: AuditFolder, cohort: Cohort, heldout: Cohort | None
 ) -> tuple[StoredSignals | StoredScalars, NDArray[np.float64] | None]:
     done = folder.done
@@ -165,7 +165,9 @@ def _signals(
     return stored, extra[:, :]
 
 
-def _heldout(folder: AuditFolder, heldout: Cohort | None) -> tuple[StoredLogits, Cohort] | None:
+def stored_heldout(
+    folder: AuditFolder, heldout: Cohort | None
+) -> tuple[StoredLogits, Cohort] | None:
     if heldout is None or not folder.has_array("heldout_logits"):
         return None
     return StoredLogits(folder.array("heldout_logits"), folder.done), heldout

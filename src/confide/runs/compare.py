@@ -104,5 +104,6 @@ def _write(found: Comparison, out: Path) -> None:
         write_table(out / "arms.parquet", found.arms)
         write_table(out / "groups.parquet", found.groups)
         write_bytes(out / "report.html", html.encode())
+        (out / "report.pdf").unlink(missing_ok=True)  # of another comparison
     finally:
         os.umask(before)

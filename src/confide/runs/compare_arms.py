@@ -18,7 +18,7 @@ from confide.attacks.base import chunks
 from confide.audits.comparison import RATES, THRESHOLDS, Arm, Measured
 from confide.audits.differences import heldout_auroc, patient_areas, record_auc
 from confide.errors import FolderError, MismatchError, MissingFileError
-from confide.runs.analysis import _heldout, _signals
+from confide.runs.analysis import stored_heldout, stored_signals
 from confide.runs.canaries import canary_records, without_canaries
 from confide.runs.erase import without_seeds
 from confide.runs.models import cohort_from_table
@@ -294,7 +294,7 @@ def _measured(stored: Stored, folder: AuditFolder, attack: str) -> Measured:
     table = read_table(stored.path / "cohort.parquet")
     manifest = folder.manifest
     cohort, held_out = cohort_from_table(table, manifest["task"], manifest["classes"])
-    signals, population = _signals(folder, cohort, held_out)
+    signals, population = stored_signals(folder, cohort, held_out)
     membership = folder.array("membership")[:][folder.done]
     masks = hashlib.sha256(folder.done.tobytes() + np.packbits(membership).tobytes()).hexdigest()
     real, held, patients = without_canaries(signals, membership, cohort, canary_records(table))
@@ -306,7 +306,7 @@ def _measured(stored: Stored, folder: AuditFolder, attack: str) -> Measured:
     found = record_auc(scores, held, patients)
     del scores  # as large as the signals
     _require_same_figure(stored, chosen, found.mean())
-    heldout = _heldout(folder, held_out)
+    heldout = stored_heldout(folder, held_out)
     signal = np.concatenate([scalar(real[:, part]) for part in chunks(real)], axis=1)
     areas = patient_areas(signal, held, patients)
     _require_same_areas(stored, areas.areas)

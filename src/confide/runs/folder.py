@@ -61,7 +61,10 @@ def _begin(manifest: Path, asked: dict[str, Any], holds: str) -> None:
         or stored.get("format") != FORMAT
         or before.get("holds", holds) != holds
     ):
-        raise FolderError(f"{manifest} is not the manifest of a {holds}; choose another --out.")
+        article = "an" if holds[0] in "aeiou" else "a"
+        raise FolderError(
+            f"{manifest} is not the manifest of {article} {holds}; choose another --out."
+        )
     difference = first_difference(before, asked, "")
     if difference:
         name, then, now = difference

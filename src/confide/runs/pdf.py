@@ -28,8 +28,7 @@ BROWSERS = (
 _VARIABLE = "CONFIDE_CHROMIUM"
 _LARGEST_PAGE = 64_000_000
 _LARGEST_PDF = 256_000_000
-# A drawing keeps the size that it was drawn in, which paper's smaller letters would cut.
-_PAPER = b"<style>@page { size: A4; } @media print { .plot { height: auto; } }</style>"
+_PAPER = b"<style>@page { size: A4; }</style>"
 _DRAWING_MS = 30_000  # of the page's own clock, which runs only while nothing is being done
 _FLAGS = (
     "--headless",

@@ -7,6 +7,7 @@
 (function () {
   "use strict";
   const ABSENT = new Set(["", "n/a", "withheld", "missing"]);
+  const ON_PAPER = 100;  // rows of a table with pages
   const NUMBER = /^[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/i;
 
   function make(tag, attributes, text) {
@@ -196,7 +197,8 @@
     );
     const rows = given.concat(data ? JSON.parse(data.textContent).map(fromData) : []);
     given.forEach(foldable);
-    const size = parseInt(table.dataset.page || "0", 10) || Infinity;
+    const onScreen = parseInt(table.dataset.page || "0", 10) || Infinity;
+    let size = onScreen;
     const count = (n) => n.toLocaleString("en");
     const state = { column: null, direction: 1, filter: "", first: 0 };
     const heads = [];
@@ -217,6 +219,8 @@
     const back = make("button", { type: "button" }, "Previous rows");
     const on = make("button", { type: "button" }, "Next rows");
     if (rows.length > size) {
+      addEventListener("beforeprint", () => { size = ON_PAPER; show(); });
+      addEventListener("afterprint", () => { size = onScreen; show(); });
       back.addEventListener("click", () => { state.first -= size; show(); });
       on.addEventListener("click", () => { state.first += size; show(); });
       tools.append(...(status.parentNode ? [] : [status]), back, on);
