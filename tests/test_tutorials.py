@@ -71,13 +71,13 @@ AFTERWARDS = {
         assert min(r.summary["utility"]["overall"]["auroc"] for r in found.values()) > 0.95
     """,
     "csv": """
-        assert done.returncode == 0
+        assert done.returncode == 0, done.stdout + done.stderr
         assert n_at_risk >= 5
         assert summary["patients"]["n_at_risk"] == int(patients["at_risk"].sum())
         assert summary["utility"]["overall"]["auroc"] > 0.95
     """,
     "dicom": """
-        assert done.returncode == 0
+        assert done.returncode == 0, done.stdout + done.stderr
         risk = patients.set_index("patient")["auc_joint"]
         of = pd.Series(hard)[risk.index]
         assert patients["at_risk"].sum() >= 5

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         audit_logdir,
         audit_model,
         audit_scores,
+        compare_audits,
         run,
         run_config,
     )
@@ -40,6 +41,7 @@ _WHERE = {
     "audit_logdir": "confide.runs",
     "audit_model": "confide.runs",
     "audit_scores": "confide.runs",
+    "compare_audits": "confide.runs",
     "run": "confide.runs",
     "run_config": "confide.runs",
 }
@@ -58,6 +60,7 @@ __all__ = [
     "audit_logdir",
     "audit_model",
     "audit_scores",
+    "compare_audits",
     "run",
     "run_config",
 ]

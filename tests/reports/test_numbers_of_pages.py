@@ -82,7 +82,8 @@ def audit_sources(folder):
         if one.section == "utility":
             return [summary["utility"]["overall"], counts]
         if one.section == "method":
-            return [manifest, summary]
+            notes = range(1, len(manifest.get("notes", [])) + 1)  # they are numbered
+            return [manifest, summary, *notes]
         if one.table == "epsilon":  # a lower bound is rounded down
             return [counts, [math.floor(100 * e["epsilon"]) / 100 for e in summary["epsilon"]]]
         return [counts, summary["utility"]]
@@ -165,6 +166,15 @@ def test_certificates_of_every_verdict(name):
     certificate = certificates.verdicts()[name]
     page = render_certificate(certificate, {})
     assert unexplained(page, certificate_sources(certificate), OF_CERTIFICATES) == []
+
+
+def test_a_comparison(request):
+    folder = real_pages.folder("compare", request)
+    arms, groups = (rows(table(folder, name)) for name in ("arms", "groups"))
+    whole = [json.loads((folder / "compare.json").read_text()), arms, groups, len(arms)]
+    page = (folder / "report.html").read_text()
+    assert len(figures(page)) > 100
+    assert unexplained(page, lambda one: whole, WORDING) == []
 
 
 def test_a_training_on_codes():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from confide.runs.analysis import analyse
+from confide.runs.compare import compare_audits
 from confide.runs.erase import erase_signals
 from confide.runs.launch import run, run_config
 from confide.runs.logdir import audit_logdir
@@ -17,6 +18,7 @@ __all__ = [
     "audit_logdir",
     "audit_model",
     "audit_scores",
+    "compare_audits",
     "erase_signals",
     "plan",
     "run",
