@@ -73,7 +73,7 @@ def render(
         "report.html.j2",
         title=title,
         method=method,
-        scripts=[*scripts, template_file("tables.js")],
+        scripts=[template_file("tables.js"), *scripts],
         data=Markup(figures.to_json(drawn)),  # noqa: S704 - escaped by to_json
         summary=result.summary,
         patients=view.part(result.summary, "patients"),

@@ -93,34 +93,36 @@
     }];
   }
 
-  function draw() {
+  function drawOne(name) {
     // Paper is white and narrow, whatever the screen is.
     const paper = root.classList.contains("printing");
-    for (const name of Object.keys(figures)) {
-      const element = document.getElementById("plot-" + name);
-      element.querySelectorAll(".fallback").forEach((e) => e.remove());
-      const layout = Object.assign({
-        paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false,
-        margin: { l: 8, r: 28, t: 8, b: 8 }, dragmode: false, hovermode: "closest",
-        font: {
-          family: getComputedStyle(document.body).fontFamily, size: 13, color: colour("ink"),
-        },
-        shapes: marks(element),
-        hoverlabel: { bgcolor: colour("panel"), font: { color: colour("ink") } },
-      }, axes[name](figures[name]), paper ? { width: 600 } : { autosize: true });
-      Plotly.react(element, traces(figures[name], hovers[name]), layout, {
-        displayModeBar: false, responsive: !paper, scrollZoom: false, doubleClick: false,
-      });
-    }
-  }
-
-  draw();
-  for (const name of Object.keys(figures)) {
     const element = document.getElementById("plot-" + name);
+    const first = !element.classList.contains("js-plotly-plot");
+    element.querySelectorAll(".fallback").forEach((e) => e.remove());
+    const layout = Object.assign({
+      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false,
+      margin: { l: 8, r: 28, t: 8, b: 8 }, dragmode: false, hovermode: "closest",
+      font: {
+        family: getComputedStyle(document.body).fontFamily, size: 13, color: colour("ink"),
+      },
+      shapes: marks(element),
+      hoverlabel: { bgcolor: colour("panel"), font: { color: colour("ink") } },
+    }, axes[name](figures[name]), paper ? { width: 600 } : { autosize: true });
+    Plotly.react(element, traces(figures[name], hovers[name]), layout, {
+      displayModeBar: false, responsive: !paper, scrollZoom: false, doubleClick: false,
+    });
+    if (!first) return;
     element.addEventListener("threshold", () => {
       Plotly.relayout(element, { shapes: marks(element) });
     });
   }
+
+  const names = Object.keys(figures);
+  const draw = () => names.forEach(drawOne);
+  // One after the other when the page stands, so that it can be read and used meanwhile.
+  addEventListener("load", () => {
+    names.forEach((name, i) => setTimeout(() => drawOne(name), 50 * (i + 1)));
+  });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
   addEventListener("beforeprint", () => { root.classList.add("printing"); draw(); });
   addEventListener("afterprint", () => { root.classList.remove("printing"); draw(); });
