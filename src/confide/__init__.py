@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         compare_audits,
         run,
         run_config,
+        run_source,
     )
     from confide.training.base import FunctionTrainer, Trainer
 
@@ -44,6 +45,7 @@ _WHERE = {
     "compare_audits": "confide.runs",
     "run": "confide.runs",
     "run_config": "confide.runs",
+    "run_source": "confide.runs",
 }
 
 __all__ = [
@@ -63,6 +65,7 @@ __all__ = [
     "compare_audits",
     "run",
     "run_config",
+    "run_source",
 ]
 
 

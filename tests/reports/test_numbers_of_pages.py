@@ -18,6 +18,7 @@ import real_pages
 from page_numbers import TOKEN, figures, forms, unexplained
 
 from confide.reports.certificate import render_certificate
+from confide.reports.certificate_view import TARGETS
 from confide.reports.codes import render_codes
 
 AUDITS = ("embedded", "phantom", "diabetes130", "nih_cxr64", "scores")
@@ -121,6 +122,10 @@ def certificate_sources(certificate):
     def sources(one):
         if one.part:  # "attack-2"
             attack = attacks[int(one.part.split("-")[1]) - 1]
+            if one.table.startswith("scores_") and one.row >= 0:  # one score on all targets
+                targets = [attack.get(target, {}) for target in TARGETS]
+                name = list(dict.fromkeys(name for scores in targets for name in scores))[one.row]
+                return [scores[name] for scores in targets if name in scores]
             points = [p["seconds"] for curve in attack["curves"].values() for p in curve]
             return [attack, whole["known_share"], times([*attack["seconds"].values(), *points])]
         if one.table == "attacks":

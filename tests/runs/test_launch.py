@@ -78,7 +78,7 @@ def test_a_stopped_run_goes_on_with_the_same_numbers(cohort, ridge, tmp_path):
         return ridge(train, query, seed)
 
     fit.__qualname__ = ridge.__qualname__
-    with pytest.raises(TrainingError, match=r"Models 5 to 5: .*fit raised MemoryError: no room\."):
+    with pytest.raises(TrainingError, match=r"Model 5: .*fit raised MemoryError: no room\."):
         confide.run(cohort, fit, tmp_path / "out", **arguments)
     found = confide.run(cohort, ridge, tmp_path / "out", **arguments)
     assert ridge.calls == 16

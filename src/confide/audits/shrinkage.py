@@ -268,7 +268,7 @@ def _spread(z: Floats, expected: Floats, noise: Floats) -> tuple[Floats, Floats]
     edges = np.quantile(expected, np.arange(1, n_bins) / n_bins)
     place = np.digitize(expected, edges)
     beyond = (z - expected) ** 2 - noise
-    n = np.bincount(place, minlength=n_bins)
+    n = np.maximum(np.bincount(place, minlength=n_bins), 1)  # ties can leave a bin empty
     mean = np.bincount(place, beyond, n_bins) / n
     square = np.bincount(place, beyond**2, n_bins) / n - mean**2
     error = np.sqrt(np.maximum(square, 0.0) / n)

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from confide.errors import ArgumentError
+
 SLOPE = 0.1  # of every leaky ReLU
 
 
@@ -56,6 +58,10 @@ def initialise(network: nn.Module, generator: torch.Generator) -> None:
 
     He normal (He et al., ICCV 2015) for leaky ReLU: by fan-out for convolutions, by fan-in for
     linear layers; the layer named "head" has unit gain.  Biases are 0, scales of norms 1.
+
+    Raises
+    ------
+    ArgumentError : a module of another kind has weights of its own
     """
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
@@ -67,6 +73,11 @@ def initialise(network: nn.Module, generator: torch.Generator) -> None:
             module.weight.normal_(0.0, math.sqrt(gain / fan), generator=generator)
         elif isinstance(module, nn.GroupNorm | FeatureGroupNorm):
             module.weight.fill_(1.0)
+        elif any(True for _ in module.parameters(recurse=False)):
+            raise ArgumentError(
+                f"No rule draws the weights of {name or 'the network'}, a {type(module).__name__}; "
+                "add one to confide.models.layers.initialise."
+            )
         else:
             continue
         if module.bias is not None:

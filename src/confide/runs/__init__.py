@@ -5,7 +5,7 @@ from __future__ import annotations
 from confide.runs.analysis import analyse
 from confide.runs.compare import compare_audits
 from confide.runs.erase import erase_signals
-from confide.runs.launch import run, run_config
+from confide.runs.launch import run, run_config, run_source
 from confide.runs.logdir import audit_logdir
 from confide.runs.models import train_models
 from confide.runs.planning import plan
@@ -23,5 +23,6 @@ __all__ = [
     "plan",
     "run",
     "run_config",
+    "run_source",
     "train_models",
 ]

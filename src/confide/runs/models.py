@@ -151,8 +151,10 @@ def _train_pending(
         try:
             logits, trace = trainer.fit_traced(members, folder.manifest["seeds"][group])
         except TrainingError as error:
+            one = group.stop - group.start == 1
+            which = f"Model {group.start}" if one else f"Models {group.start} to {group.stop - 1}"
             raise TrainingError(
-                f"Models {group.start} to {group.stop - 1}: {error} Finished models are safe in "
+                f"{which}: {error} Finished models are safe in "
                 f"{folder.path}; run the same command again to resume."
             ) from error
         _write_group(folder, group, logits, trace, cohort, heldout)
@@ -185,7 +187,8 @@ def _write_group(
         name = cohort.record[record] if record < n else heldout.record[record - n]  # type: ignore[union-attr]
         raise SignalError(
             f"Model {group.start + model} gives record {name} a logit that is not finite. Did the "
-            "training diverge? Try a smaller learning rate, with another --out."
+            "training diverge? Try a smaller learning rate, or mend your function, with another "
+            "folder."
         )
     total = len(folder.manifest["models"])
     parts = {"logits": logits[:, :n]} | ({"heldout_logits": logits[:, n:]} if extra else {})
