@@ -20,6 +20,7 @@ EXCUSED = {
         "make demo": "sets the project up",
         "confide data describe examples/embedded.yaml": EXAMPLES,
         "python examples/model.py": EXAMPLES,
+        "confide audit run examples/embedded_early.yaml --out runs/early": EXAMPLES,
         "confide key new a.key": EXAMPLES,
         "confide key new x.key": EXAMPLES,
     },

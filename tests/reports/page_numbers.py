@@ -154,23 +154,34 @@ def forms(value: Any) -> set[str]:
     return written
 
 
+def whole(value: Any) -> set[str]:
+    """How an attribute holds a value."""
+    try:
+        x = None if isinstance(value, bool) else numbers.number(value)
+    except ValueError:
+        return {match[0] for match in TOKEN.finditer(value)}
+    return set() if x is None else {f"{x:.6g}"}
+
+
 def unexplained(
     page: str, sources: Callable[[Found], Iterable[Any]], constants: Iterable[str]
 ) -> list[Found]:
     """Figures that neither their sources nor the constants of the wording have."""
     places: dict[tuple[Any, ...], set[str]] = {}
     # Of each object once; it is kept, so that its id is not used again.
-    written: dict[int, tuple[Any, set[str]]] = {}
+    written: dict[tuple[int, bool], tuple[Any, set[str]]] = {}
     fixed = set(constants)
     left = []
     for one in figures(page):
-        place = (one.section, one.part, one.table, one.row, one.label and one.text)
+        write = whole if one.exact else forms
+        place = (one.section, one.part, one.table, one.row, one.label and one.text, one.exact)
         if place not in places:
             places[place] = set()
             for source in sources(one):
-                if id(source) not in written:
-                    written[id(source)] = (source, set().union(*map(forms, walk(source))))
-                places[place] |= written[id(source)][1]
+                key = (id(source), one.exact)
+                if key not in written:
+                    written[key] = (source, set().union(*map(write, walk(source))))
+                places[place] |= written[key][1]
         if one.token not in places[place] and (one.exact or one.token not in fixed):
             left.append(one)
     return left

@@ -118,7 +118,7 @@ def test_a_failure_is_resumed_with_the_same_numbers(cohort, logistic, heldout, t
             raise TrainingError("The device is gone.")
         return logistic(members, seed)
 
-    with pytest.raises(TrainingError, match=r"Models 4 to 4: The device is gone\. Finished models"):
+    with pytest.raises(TrainingError, match=r"Model 4: The device is gone\. Finished models"):
         confide.run(cohort, FunctionTrainer(fails_in_the_fifth, "f"), tmp_path / "out", **arguments)
     assert AuditFolder.read(tmp_path / "out").done.tolist() == [True] * 4 + [False] * 4
     half = analyse(tmp_path / "out")
