@@ -70,6 +70,44 @@ def test_equal_audits_are_on_the_frontier_together_and_not_told_apart():
     assert [row["on_frontier"] for row in found.summary["arms"]] == [True, True]
 
 
+def test_copies_of_one_audit_are_named():
+    one = arm(make, "a")
+    copy = dataclasses.replace(one, name="b")
+    found = compare([one, copy, arm(make, "c", auc=0.7)], "lira")
+    said = [line for line in found.summary["warnings"] if "copies of one audit" in line]
+    assert [line[:11] for line in said] == ["“a” and “b”"]
+    other = dataclasses.replace(copy, measured=dataclasses.replace(one.measured, masks="other"))
+    assert "copies" not in " ".join(compare([one, other], "lira").summary["warnings"])
+
+
+def test_unpaired_audits_are_named_beside_an_erased_one():
+    arms = [arm(make, "a"), arm(make, "b", auc=0.7, masks="other"), arm(make, "c", auc=0.65)]
+    arms[2] = dataclasses.replace(arms[2], erased=True, measured=None)
+    (said,) = (
+        line
+        for line in compare(arms, "lira").summary["warnings"]
+        if line.startswith("Not the same patients")
+    )
+    assert "“a” and “b”" in said
+    assert "“c”" not in said
+
+
+def test_only_bounds_of_shares_are_comparable_between_numbers_of_models():
+    first, second = arm(make, "a"), arm(make, "b", auc=0.7)
+    second.summary["n_models"] = 8
+    said = " ".join(compare([first, second], "lira").summary["warnings"])
+    assert "so are the bounds of corrected shares; the estimates of these lean" in said
+
+
+def test_accepted_guards_are_told_from_failed_ones():
+    first, second = arm(make, "a"), arm(make, "b", auc=0.7)
+    for one, status in ((first, "failed"), (second, "accepted")):
+        one.summary["guards"].append({"name": "order", "status": status, "message": "Sorted."})
+    table = compare([first, second], "lira").arms
+    assert table["guards_failed"].tolist() == ["order", ""]
+    assert table["guards_accepted"].tolist() == ["", "order"]
+
+
 def test_holm_is_over_all_differences():
     found = three(make)
     tested = [p[m] for p in found.summary["pairs"] for m in ("attack_auc", "mean_auc", "auroc")]
@@ -120,6 +158,17 @@ def test_small_cells_are_withheld_without_any_flag():
     second = dataclasses.replace(first, name="b")
     table = compare([first, second], "lira").groups
     assert table.loc[table["group"] == "race", "withheld"].all()
+
+
+def test_what_no_audit_measured_is_missing_and_not_withheld():
+    first, second = arm(make, "a"), arm(make, "b", auc=0.7)
+    for one in (first, second):
+        one.summary["utility"] = None
+    table = compare([first, second], "lira").groups
+    assert len(table) == 8
+    assert not table["utility_withheld"].any()
+    assert table[["n_heldout_patients", "auroc", "auroc_low", "auroc_high"]].isna().all(axis=None)
+    assert table["mean_auc"].notna().all()
 
 
 def test_means_of_groups_are_those_of_the_patients():

@@ -212,7 +212,10 @@ def test_run_then_report(confide, config, tmp_path):
     assert "LiRA" in out
     assert "\x1b" not in out
     assert max(map(len, out.splitlines()[:-1])) <= 80
-    assert out.splitlines()[-1] == f"Report: {out_folder / 'report.html'}"
+    assert out.splitlines()[-2:] == [
+        f"Report: {out_folder / 'report.html'}",
+        f"Summary: {out_folder / 'summary.md'}",
+    ]
 
     # Other attacks: analysed again, nothing trained.
     before = (out_folder / "signals.zarr" / "logits" / "c").stat().st_mtime_ns

@@ -1,6 +1,7 @@
 """What holds for every command: JSON, an example that parses, help that is legible and quick."""
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -78,6 +79,23 @@ def test_help_is_legible(path, width):
     assert not [line for line in found.stdout.splitlines() if "--json" in line and "<" in line]
 
 
+@pytest.mark.parametrize("path", ALL, ids=" ".join)
+def test_what_stands_in_brackets_is_shown(path):
+    """Rich takes [figures] of a text for markup, unless its bracket is escaped."""
+    command = ALL[path]
+    texts = [command.help, command.epilog, *(getattr(one, "help", "") for one in command.params)]
+    written = [
+        word
+        for text in texts
+        for word in re.findall(r"confide\[[a-z0-9,-]+\]", (text or "").replace("\\[", "["))
+    ]
+    found = CliRunner().invoke(app, [*path, "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"})
+    for word in written:
+        assert word in found.stdout
+    if path == ("figures",):
+        assert written == ["confide[figures]"]
+
+
 def test_help_of_every_command_imports_nothing_heavy():
     code = f"""
 import contextlib, io, sys
@@ -139,6 +157,8 @@ class TestCompletion:
             ("confide audit scores t.csv --attacks lira,rm", ["lira,rmia", "lira,rmia_offline"]),
             ("confide audit run c.yaml --until s", ["stable", "se=0.05"]),
             ("confide challenge submit r --attack m", ["mmd"]),
+            ("confide figures r --style ", ["nature", "plain"]),
+            ("confide figures r --format p", ["pdf", "png"]),
         ],
     )
     def test_offers(self, monkeypatch, capfd, line, offered):
@@ -209,11 +229,14 @@ main()
         from confide.cli import choices
         from confide.datasets import KNOWN as SOURCES
         from confide.inversion.settings import NEEDS
+        from confide.reports.paper_style import FORMATS, STYLES
 
         assert tuple(sorted(SOURCES)) == choices.DATA
         assert tuple(sorted(KNOWN)) == choices.MEMBERSHIP_ATTACKS
         assert tuple(sorted(NEEDS)) == choices.INVERSION_ATTACKS
         assert tuple(sorted(REFUSING)) == choices.GUARDS
+        assert choices.FORMATS == FORMATS
+        assert tuple(STYLES) == choices.STYLES
 
 
 def test_a_new_command_is_seen():

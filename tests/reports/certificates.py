@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -99,11 +100,12 @@ _OF = {
     "alignment": (matching, "reid", 0.9, "SameImages"),
     "assignment": (matching, "reid", 0.9, "SameImages"),
     "plaintext": (substitute, "challenge2", 0.9, "KnownPairs"),
-    "wrongly-paired": (substitute, "challenge2", 0.9, "KnownPairs"),
+    "wrongly-paired": (substitute, "challenge2", math.inf, "KnownPairs"),
     "unpaired-alignment": (maps, "map_correlation", 0.5, "Unpaired"),
     "transfer": (areas, "auc", 0.7, "LabelledPlaintexts"),
 }
-"""Scores, the one that decides, where its positive control is broken, and what is known."""
+"""Scores, the one that decides, where its positive control is broken (infinite of an attack that is
+itself a control), and what is known."""
 
 _SINGLES_OUT = {
     matching: ["reid"],
@@ -131,6 +133,7 @@ _SETTINGS = {"n_keys": 3, "epochs": 20, "learning_rate": 1e-4, "schedule": {"nam
 def attack(name: str, of: str, values: tuple[float | None, ...], **more: Any) -> dict[str, Any]:
     """One attack, made up of that kind."""
     make_scores, headline, breaks_at, knowledge = _OF[of]
+    control = math.isinf(breaks_at)
     by = dict(zip(("release", "linear", "noise"), values, strict=True))
     scores = {t: {} if value is None else make_scores(value) for t, value in by.items()}
     why_not = "The attribute has fewer than two values in the attacker's plaintexts."
@@ -146,8 +149,8 @@ def attack(name: str, of: str, values: tuple[float | None, ...], **more: Any) ->
         "knowledge": knowledge,
         "settings": _SETTINGS,
         "headline": headline,
-        "singles_out": _SINGLES_OUT.get(make_scores, []),
-        "breaks_at": breaks_at,
+        "singles_out": [] if control else _SINGLES_OUT.get(make_scores, []),
+        "breaks_at": None if control else breaks_at,
         "outcome": state,
         "why": why,
         **scores,

@@ -160,7 +160,7 @@ def whole(value: Any) -> set[str]:
         x = None if isinstance(value, bool) else numbers.number(value)
     except ValueError:
         return {match[0] for match in TOKEN.finditer(value)}
-    return set() if x is None else {f"{x:.6g}"}
+    return set() if x is None else {f"{x:.6g}", repr(x), repr(value)}
 
 
 def unexplained(

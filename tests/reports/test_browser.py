@@ -142,11 +142,15 @@ def test_patients_are_paged_sorted_and_filtered(visit, make_result, make_records
         assert _names(page)[0] == first
     assert status.inner_text() == "Rows 1 to 25 of 230."
 
-    section.get_by_role("searchbox", name="Filter rows").fill("p22")
-    assert _names(page) == ["P22", *(f"P{i}" for i in range(220, 230))]
-    assert status.inner_text() == "11 rows, of 230 in all."
+    section.get_by_role("searchbox", name="Filter patients").fill("p22")
+    assert _names(page) == ["P22"]  # and not P220
+    assert status.inner_text() == "1 row, of 230 in all."
     section.get_by_role("searchbox").fill("p101")  # not P10 beside the number of its records
     assert _names(page) == ["P101"]
+    section.get_by_role("searchbox").fill("p")  # no whole pseudonym
+    assert status.inner_text() == "Rows 1 to 25 of 230."
+    section.get_by_role("searchbox").fill("p999")  # of no patient
+    assert _names(page) == []
     section.get_by_role("searchbox").fill("nobody")
     assert status.inner_text() == "0 rows, of 230 in all."
     section.get_by_role("searchbox").fill("")
@@ -167,7 +171,7 @@ def test_records_of_a_patient_open_and_close(visit, make_result, make_records):
         assert not detail.is_visible()
         button.press("Enter")
         assert button.get_attribute("aria-expanded") == "true"
-        assert detail.inner_text().split("\n")[0] == "R1 AUC 0.990, standard error 0.030; label a"
+        assert detail.inner_text().split("\n")[0] == "R1 AUC 0.990, standard error 0.030"
         button.press("Enter")
         assert not detail.is_visible()
     assert seen == []
@@ -202,6 +206,45 @@ def test_tables_are_downloaded_with_full_numbers(visit, make_result, make_record
     assert rows[0][-1] == "Predictive value if 1% are members"
     assert rows[1][:3] == ["LiRA", "0.1", "0.21"]
     assert rows[4][:3] == ["LiRA", "0.0001", "not measurable: too few outsiders"]
+    page.close()
+
+
+def test_a_download_of_a_part_says_so(visit, make_result):
+    result = make_result(6000, n_at_risk=5002, groups={})
+    page, seen = visit(_tables(result, title="t", method={}))
+    name, rows = _download(page, "Download CSV of the first 5,000: The first 5,000 of 5,002")
+    assert name == "patients-at-risk-first-5000.csv"
+    assert len(rows) == 5001
+    assert seen == []
+    page.close()
+
+
+def test_filters_have_names_of_their_own(visit, make_result):
+    groups = {key: {f"{key}{i}": 40 for i in range(30)} for key in ("site", "city")}
+    page, _ = visit(_tables(make_result(3000, n_at_risk=30, groups=groups), title="t", method={}))
+    names = [
+        page.evaluate("e => e.labels[0].textContent.trim()", one.element_handle())
+        for one in page.get_by_role("searchbox").all()
+    ]
+    assert len(set(names)) == len(names) >= 3
+    assert "Filter patients" in names
+    page.close()
+
+
+def test_nothing_is_wider_than_paper(visit, make_result):
+    groups = {"race": {"AfricanAmerican": 2000, "x" * 80: 400}, "sex": {"F": 1500, "M": 1300}}
+    page, _ = visit(_tables(make_result(3000, n_at_risk=30, groups=groups), title="t", method={}))
+    page.set_viewport_size({"width": 718, "height": 1000})
+    page.emulate_media(media="print")
+    wide = page.evaluate(
+        """() => [...document.querySelectorAll('table')].filter(
+          table => table.getBoundingClientRect().right > 718.5).map(table => table.dataset.table)"""
+    )
+    assert wide == []
+    assert page.evaluate("document.documentElement.scrollWidth") == 718
+    heads = page.locator("table[data-table=group-1] thead th:visible").all_inner_texts()
+    assert heads[-1].split()[0] == "q"
+    assert not {"p", "Holm"} & {head.split()[0] for head in heads if head.split()}
     page.close()
 
 

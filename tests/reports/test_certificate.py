@@ -78,7 +78,9 @@ def test_one_row_an_attack_with_its_figures_and_controls():
             values in the attacker's plaintexts. | n/a AUC | n/a | n/a | n/a
     """):
         assert row in shown.rows
-    assert "What 10 attacks recovered from these codes, confide 0.1.0" in shown.text
+    assert (
+        "What 9 attacks recovered from these codes, beside 1 control; confide 0.1.0" in shown.text
+    )
 
 
 def test_each_attack_has_all_its_scores():
@@ -96,8 +98,8 @@ def test_each_attack_has_all_its_scores():
     for words in (
         "What alignment does, in one sentence.",
         "Leaks : re-identified 97.8% (96.4% to 99.2%), by chance 0.24% (0.0% to 1.4%).",
-        "The release: 425 codes attacked, 425 of 180 patients scored, 47 s.",
-        "Positive control: a linear encoder: 425 codes attacked, 425 of 180 patients scored, 30",
+        "The release: 425 codes attacked; 425 codes of 180 patients scored; 47 s.",
+        "Positive control: a linear encoder: 425 codes attacked; 425 codes of 180 patients",
         "plaintext stopped at its deadline.",
         "The release: not run. The attribute has fewer than two values",
         "Settings: n_keys 3; epochs 20; learning_rate 0.0001; schedule.name plateau.",
@@ -206,7 +208,8 @@ def test_outcomes_are_listed_whatever_the_verdict():
     text = page(make()).text
     for words in (
         "Leaks: linkage, one-key-linkage, attribute-probe, alignment, plaintext, unpaired-align",
-        "Nothing found: two-keys-linkage, wrongly-paired.",
+        "Nothing found: two-keys-linkage.",
+        "Control held: wrongly-paired.",
         "Not established: assignment.",
         "Not run: transfer.",
     ):
@@ -215,6 +218,23 @@ def test_outcomes_are_listed_whatever_the_verdict():
     good = make({"alignment": (0.0024, 1.0, 0.0024), "one-key-linkage": ALL["one-key-linkage"]})
     assert "Nothing found: alignment." in page(good).text
     assert "Leaks: one-key-linkage." in page(good).text
+
+
+def test_a_control_is_no_attack():
+    held = {name: ALL[name] for name in ("two-keys-linkage", "wrongly-paired")}
+    text = page(make(held)).text
+    assert "What 1 attack recovered from these codes, beside 1 control;" in text
+    assert "Control held. An attack that is itself a control" in text
+    assert "Control failed" not in text
+    text = page(make({"wrongly-paired": (0.842, 1.0, 0.0024)})).text
+    assert "What 0 attacks recovered from these codes, beside 1 control;" in text
+    assert "Control failed: wrongly-paired." in text
+    assert "Leaks: " not in text
+    off = page(make({"wrongly-paired": (0.842, 1.0, 0.842)})).text
+    assert "Not established: wrongly-paired." in off
+    alone = page(make({"alignment": ALL["alignment"]})).text
+    assert "What 1 attack recovered from these codes;" in alone
+    assert "Control held" not in alone
 
 
 @pytest.mark.parametrize(
@@ -266,9 +286,9 @@ def test_small_numbers_of_patients_are_not_told():
     shown = page(certificate)
     assert ["Their patients", "fewer than 10"] in shown.rows
     assert cells(shown, "mean rank")[0][4] == "< 10"
-    assert "425 of fewer than 10 patients scored" in shown.text
-    assert "425 of 10 patients scored" in shown.text
-    assert "425 codes attacked, 425 scored, 4.2 s" in shown.text  # 0: not known
+    assert "425 codes of fewer than 10 patients scored" in shown.text
+    assert "425 codes of 10 patients scored" in shown.text
+    assert "425 codes attacked; 425 codes scored; 4.2 s" in shown.text  # 0: not known
     assert "9" not in {cell for row in shown.rows for cell in row}
     assert "of 9 " not in shown.text
 

@@ -10,7 +10,7 @@ from confide.reports.certificate_text import renderables
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests are imported from files
 import certificates
-from certificates import challenge, make, verdicts
+from certificates import ALL, challenge, make, verdicts
 
 
 def printed(certificate, width=80):
@@ -56,6 +56,16 @@ def test_figures_and_names_are_whole_at_any_width(width):
     ):
         assert sentence in words
     assert "…" not in text
+
+
+def test_a_control_has_its_own_words():
+    words = " ".join(printed(make({"wrongly-paired": ALL["wrongly-paired"]})).split())
+    assert "wrongly-paired control" in words
+    assert "Control held: An attack that is itself a control" in words
+    assert "nothing found" not in words
+    failed = printed(make({"wrongly-paired": (0.842, 1.0, 0.0024)}))
+    assert "Control failed: An attack" in " ".join(failed.split())
+    assert "Control held" not in printed(make({"linkage": ALL["linkage"]}))
 
 
 @pytest.mark.parametrize("name", list(verdicts()))

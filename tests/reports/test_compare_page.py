@@ -1,15 +1,20 @@
 """The page of a comparison: what it says, where points lie, and in a real browser."""
 
+import copy
+import io
 import json
 import re
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from confide.audits.comparison import compare
 from confide.reports.compare import render_comparison
 from confide.reports.compare_frontier import frontiers, spread, ticks
+from confide.reports.compare_text import renderables
+from confide.reports.compare_view import share
 from reports.comparisons import arm, three
 from reports.conftest import HOSTILE, make
 from reports.test_browser import CHROMIUM, QUIET
@@ -37,10 +42,10 @@ def test_all_is_said_without_scripts(found, page):
 
 def test_every_number_of_the_tables_is_in_the_json(found, page):
     stored = json.dumps(found.summary) + json.dumps(found.groups.astype(object).values.tolist())
-    known = {float(x) for x in re.findall(r"-?\d+\.?\d*(?:e-?\d+)?", stored)}
+    known = {f"{float(x):.6g}" for x in re.findall(r"-?\d+\.?\d*(?:e-?\d+)?", stored)}
     shown = re.findall(r'data-(?:value|low|high)="([^"]+)"', page)
     assert len(shown) > 100
-    assert {float(x) for x in shown} <= known
+    assert set(shown) <= known
 
 
 def test_better_is_up_and_to_the_left(found):
@@ -98,6 +103,45 @@ def test_withheld_cells_hold_no_number():
     table = text.split('data-table="groups-2"')[1].split("</table>")[0]
     assert table.count("withheld") == 12
     assert not re.search(r'data-value="', table)
+
+
+def test_what_was_not_measured_is_not_withheld():
+    arms = [arm(make, "a"), arm(make, "b", auc=0.7)]
+    for one in arms:
+        one.summary["utility"] = None
+    text = render_comparison(compare(arms, "lira"))
+    table = text.split('data-table="groups-1"')[1].split("</table>")[0]
+    assert "withheld" not in table
+    assert table.count(">n/a") == 6
+
+
+def test_bounds_have_no_more_decimals_than_they_deserve():
+    found = share({"corrected": 0.00029, "low": 0.0, "high": 0.08098}, "corrected")
+    assert (found.text, found.interval) == ("0.029%", "0.0% to 8.1%")
+    found = share({"corrected": 0.0, "low": 0.0, "high": 0.0}, "corrected")
+    assert (found.text, found.interval) == ("0.0%", "0.0% to 0.0%")
+
+
+def test_large_counts_are_whole_and_other_figures_have_six_digits(found, page):
+    shown = set(re.findall(r'data-(?:value|low|high)="([^"]+)"', page))
+    assert max(len(x.lstrip("-0.")) for x in shown if "e" not in x) <= 7
+    found = copy.deepcopy(found)
+    found.summary["arms"][0]["n_at_risk"] = 1_234_567
+    assert 'data-value="1234567"' in render_comparison(found)
+
+
+def test_an_accepted_guard_is_told_from_a_failed_one():
+    arms = [arm(make, "a"), arm(make, "b", auc=0.7)]
+    for one, status in zip(arms, ("failed", "accepted"), strict=True):
+        one.summary["guards"].append({"name": "order", "status": status, "message": "Sorted."})
+    found = compare(arms, "lira")
+    page = render_comparison(found)
+    assert "Guard order failed in <bdi>a</bdi>." in page
+    assert "Guard order failed and was accepted in <bdi>b</bdi>." in page
+    console = Console(width=80, record=True, file=io.StringIO())
+    for part in renderables(found):
+        console.print(part)
+    assert "guard order failed and was accepted in b: Sorted." in console.export_text()
 
 
 def test_without_utility_there_is_no_figure():

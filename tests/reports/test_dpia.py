@@ -19,6 +19,7 @@ from confide.reports import numbers
 from confide.reports.dpia import summary_of_audit
 from confide.reports.dpia_certificate import summary_of_certificate
 from confide.reports.dpia_released import summary_of_released
+from confide.reports.released import render_released, units
 
 sys.path.append(str(Path(__file__).parents[1]))
 from reports.certificates import hostile as hostile_certificate
@@ -245,6 +246,31 @@ def test_a_released_model():
     assert f"| loss threshold | {numbers.auc(found['auc'])} |" in text
     assert f"| loss threshold | {numbers.auc(found['by_patient']['auc'])} |" in text
     assert "| Members | 40 | 80 |" in text
+
+
+def test_one_record_each_has_one_table():
+    rng = np.random.default_rng(0)
+    cohort = Cohort(
+        record=np.arange(80),
+        patient=np.arange(80),
+        label=rng.integers(0, 2, 80),
+        task="binary",
+        classes=("no", "yes"),
+    )
+    membership = np.tile(np.arange(80) % 2 == 0, (1, 1))
+    result = audit_released(rng.normal(size=(1, 80)) + membership, membership, cohort)
+    found = result.summary["attacks"]["loss"]
+    same = ("auc", "auc_low", "auc_high", "balanced_accuracy")
+    assert {k: found[k] for k in same} == {k: found["by_patient"][k] for k in same}
+    text = summary_of_released(result, title="t", method={})
+    assert "### Over patients" in text
+    assert "### Over records" not in text
+    page = render_released(result, title="t", method={})
+    for told in (text, page):
+        assert "Each patient has one record" in told
+    assert "Attacks on patients" in page
+    assert "Attacks on records" not in page
+    assert [heading for heading, _, _ in units(result.summary)] == ["patients"]
 
 
 @pytest.mark.parametrize("render", RENDERERS)

@@ -25,6 +25,13 @@ def test_equal_bounds_of_two_units_are_one_row(make_bound):
     ]
 
 
+def test_counts_of_models_are_not_taken_for_a_share(make_bound):
+    for n_in, said in ((2, "a member of 2 models, not of 6"), (1, "a member of 1 model, not of 6")):
+        alone = make_bound("clopper_pearson", n_in=n_in, n_out=6, n_correct=None, n_guesses=None)
+        (one,) = epsilon_view.bounds({"epsilon": [alone]}).epsilon
+        assert one.evidence == said
+
+
 def test_bounds_are_rounded_down(make_bound):
     for epsilon, text in ((0.6499, "0.64"), (0.29, "0.29"), (12.0, "12.00"), (0.0, "0")):
         (one,) = epsilon_view.bounds({"epsilon": [make_bound(epsilon=epsilon)]}).epsilon

@@ -27,6 +27,7 @@ def test_survival_is_drawn_from_chance_upwards(make_result):
     styles = ["measured", "null", "corrected", "beside", "null"]
     assert [series["style"] for series in figure["series"]] == styles
     assert [series["colour"] for series in figure["series"]] == [0, 0, 2, 1, 1]
+    assert len({series["name"] for series in figure["series"]}) == 5
     assert min(figure["series"][0]["x"]) == 0.5
     assert [bool(series["band_x"]) for series in figure["series"]] == [True] * 3 + [False] * 2
     assert figure["chance_band"]

@@ -309,7 +309,7 @@ def test_records_of_a_patient_stand_below_it(make_result, make_records):
     result = make_records(make_result())
     shown = page(result)
     assert shown.rows[shown.rows.index(shown.row("P1")) + 1] == [
-        "R1 AUC 0.990, standard error 0.030; label a R2 AUC 0.700, standard error 0.030; label b"
+        "R1 AUC 0.990, standard error 0.030 R2 AUC 0.700, standard error 0.030"
     ]
     assert "rec-" not in render(result, title="t", method={})
     assert "R1" not in page(result, show_ids=True).text

@@ -6,6 +6,7 @@ import re
 import sys
 from functools import lru_cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ from page_numbers import TOKEN, figures, forms, unexplained
 from confide.reports.certificate import render_certificate
 from confide.reports.certificate_view import TARGETS
 from confide.reports.codes import render_codes
+from confide.reports.patients_view import at_risk, numbers_told_up_to
 
 AUDITS = ("embedded", "phantom", "diabetes130", "nih_cxr64", "scores")
 
@@ -41,10 +43,10 @@ def rows(frame):
 
 def listed_patients(folder):
     """The patients at risk in the order of the page."""
-    patients = table(folder, "patients")
-    return patients[patients["at_risk"]].sort_values(
-        ["p_value", "auc_joint"], ascending=[True, False], kind="stable"
-    )
+    found = at_risk(SimpleNamespace(patients=table(folder, "patients")), 5000)
+    order = found[["p_value", "auc_joint"]].to_numpy() * [1, -1]
+    assert (np.lexsort(order.T[::-1]) == np.arange(len(found))).all()
+    return found
 
 
 def audit_sources(folder):
@@ -52,6 +54,8 @@ def audit_sources(folder):
     summary = json.loads((folder / "summary.json").read_text())
     manifest = json.loads((folder / "manifest.json").read_text())
     groups, listed = table(folder, "groups"), listed_patients(folder)
+    several = numbers_told_up_to(table(folder, "patients"))
+    banded = [] if several is None else [several]  # "3 or more" records
     pairs = groups["group"].astype(str).str.contains(" & ")
     n_pairs = [int(pairs.sum()), int((pairs & ~groups["withheld"].astype(bool)).sum())]
     counts = {k: v for k, v in summary.items() if k not in ("groups", "utility")}
@@ -68,7 +72,7 @@ def audit_sources(folder):
     def sources(one):
         if one.table == "patients-at-risk" and one.row >= 0:
             patient = listed.iloc[one.row]
-            return [patient.to_dict(), of_records.get(patient["patient"], [])]
+            return [patient.to_dict(), of_records.get(patient["patient"], []), *banded]
         if one.section == "groups" and one.row >= 0:
             return named(one.name)
         if one.section == "groups":
@@ -86,7 +90,10 @@ def audit_sources(folder):
             notes = range(1, len(manifest.get("notes", [])) + 1)  # they are numbered
             return [manifest, summary, *notes]
         if one.table == "epsilon":  # a lower bound is rounded down
-            return [counts, [math.floor(100 * e["epsilon"]) / 100 for e in summary["epsilon"]]]
+            low = [
+                e | {"epsilon": math.floor(100 * e["epsilon"]) / 100} for e in summary["epsilon"]
+            ]
+            return [counts | {"epsilon": low}]
         return [counts, summary["utility"]]
 
     return sources
@@ -117,7 +124,8 @@ def times(seconds):
 def certificate_sources(certificate):
     attacks = list(certificate["attacks"].values())
     whole = {k: v for k, v in certificate.items() if k != "attacks"}
-    numbers_of = [len(attacks)]
+    n_controls = sum(a["breaks_at"] is None for a in attacks)
+    numbers_of = [len(attacks) - n_controls, n_controls]
 
     def sources(one):
         if one.part:  # "attack-2"

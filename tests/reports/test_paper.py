@@ -136,6 +136,11 @@ def test_axes_say_what_they_are(svgs):
     said = set(words(svgs["survival"]))
     assert {"AUC of a patient", "measured, all records together"} <= said
     assert "withheld" in " ".join(words(svgs["groups"]))
+    named = [word for word in words(svgs["survival"]) if re.match("[a-z]|95% ", word)]
+    assert len(set(named)) == len(named)  # nothing in the legend has the name of another
+    assert {"all records, by chance", "worst record, by chance"} <= said
+    assert {"95% interval of the measured", "95% bounds of the corrected"} <= said
+    assert "middle 95% of chance" in said
     assert "AUROC of the task, held-out patients (95% interval)" in words(svgs["utility"])
 
 
@@ -160,6 +165,15 @@ def test_rows_hold_the_figures_of_the_tables(result):
                 n += 1
             assert row.text.endswith(f"({numbers.count(found['n_patients'])})")
     assert n >= 5
+
+
+def test_a_ratio_of_zero_has_its_place(make_result):
+    result = make_result(groups={"race": {"a": 200, "b": 250}}, utility=None, attacks=())
+    for zero in (False, True):
+        if zero:
+            result.groups.loc[result.groups["value"] == "b", ["ratio", "ratio_low"]] = 0.0
+        svg = draw(result, style=NATURE, kind="svg")["groups"]
+        assert ("0" in words(svg)) == zero
 
 
 def test_many_values_fill_several_files(make_result):
@@ -220,6 +234,19 @@ def test_the_frontier_of_a_comparison():
     assert {"plain", "$8$ <b>", "worse", "blind (a guard failed)"} <= set(said)
     assert "AUC of LiRA, all records (0.5 is guessing)" in said
     assert "no test" not in said
+    assert "guessing" in said
+    assert "Filled, dashed line: no other recipe here is better in both," in said
+    assert "by the estimates alone. Hollow: another is. Crosses: 95% intervals." in said
+
+
+def test_a_frontier_of_one_recipe_has_no_line():
+    arms = [arm("plain", 0.6, 0.9), arm("worse", 0.8, 0.7, on=False)]
+    arms[1]["guards"] = [{"name": "order", "status": "accepted"}]
+    (svg,) = draw_comparison({"attack": "lira", "arms": arms}, style=NATURE, kind="svg").values()
+    said = words(svg)
+    assert "Filled: no other recipe here is better in both," in said
+    assert not any("line" in line for line in said)
+    assert "worse (a guard accepted)" in said
 
 
 def test_a_certificate():

@@ -46,6 +46,7 @@ def test_records_are_those_of_the_patient_the_riskiest_first(make_result):
 
 def test_ten_records_are_told_and_the_others_counted(make_result):
     result = make_result(40, n_at_risk=1, groups={})
+    result.patients["n_records"] = 13
     patient = result.patients.loc[result.patients["at_risk"], "patient"].item()
     records = pd.DataFrame({"record": range(13), "patient": patient, "auc": 0.9, "auc_se": None})
     (one,) = view.patients_at_risk(dataclasses.replace(result, records=records))
@@ -54,28 +55,61 @@ def test_ten_records_are_told_and_the_others_counted(make_result):
     assert one.note.startswith("3 more, less at risk")
 
 
-def _labelled(make_result, **columns):
+def _labelled(make_result, show_ids, **columns):
     result = make_result(100, n_at_risk=100, groups={})
     frame = {"record": range(100), "patient": result.patients["patient"], "auc": 0.9} | columns
-    listed = view.patients_at_risk(dataclasses.replace(result, records=pd.DataFrame(frame)))
+    result = dataclasses.replace(result, records=pd.DataFrame(frame))
+    listed = view.patients_at_risk(result, show_ids=show_ids)
     return sorted(record.text.partition("label ")[2] for one in listed for record in one.records)
 
 
-def test_labels_of_few_patients_are_withheld_and_never_one_alone(make_result):
-    labels = ["common"] * 70 + ["other"] * 25 + ["rare"] * 5
-    assert _labelled(make_result, label=labels) == ["common"] * 70 + ["withheld"] * 30
-    even = ["a"] * 50 + ["b"] * 50
-    assert _labelled(make_result, label=even) == even
+def test_labels_of_records_are_told_with_ids_alone(make_result):
+    labels = ["common"] * 70 + ["other"] * 30
+    assert _labelled(make_result, True, label=labels) == labels
+    assert set(_labelled(make_result, False, label=labels)) == {""}
 
 
-def test_several_labels_are_judged_together(make_result):
+def test_several_labels_are_one_name(make_result):
     told = _labelled(
         make_result,
+        True,
         label_x=[1] * 60 + [0] * 36 + [1] * 4,
         label_y=[0] * 60 + [0] * 20 + [1] * 20,
     )
-    # Four patients have both, which nobody may know; the next smallest goes with them.
-    assert told == ["none"] * 20 + ["withheld"] * 20 + ["x"] * 60
+    assert told == ["none"] * 20 + ["x"] * 60 + ["x, y"] * 4 + ["y"] * 16
+
+
+def _numbers(make_result, n_records, show_ids=False):
+    result = make_result(len(n_records), n_at_risk=len(n_records), groups={})
+    result.patients["n_records"] = n_records
+    owner = result.patients["patient"].repeat(n_records).to_numpy()
+    records = pd.DataFrame({"record": range(len(owner)), "patient": owner, "auc": 0.9})
+    result = dataclasses.replace(result, records=records)
+    return view.patients_at_risk(result, show_ids=show_ids)
+
+
+def test_numbers_of_records_that_few_patients_have_are_not_told(make_result):
+    n_records = [1] * 40 + [2] * 20 + [3] * 8 + [4] * 12 + [30]
+    listed = _numbers(make_result, n_records)
+    told = sorted((one.n_records, len(one.records), one.note != "") for one in listed)
+    assert told == sorted(
+        [("1", 1, False)] * 40 + [("2", 2, False)] * 20 + [("3 or more", 3, True)] * 21
+    )
+    assert not any("27" in one.note or "20" in one.note for one in listed)
+    # One patient alone would be told by "30 or more".
+    last = _numbers(make_result, [1] * 40 + [2] * 20 + [30])
+    assert sum(one.n_records == "2 or more" for one in last) == 21
+    named = _numbers(make_result, n_records, show_ids=True)
+    assert sorted({one.n_records for one in named}) == ["1", "2", "3", "30", "4"]
+
+
+def test_pseudonyms_do_not_follow_the_table_where_patients_are_alike(make_result):
+    result = make_result(200, n_at_risk=200, groups={})
+    result.patients[["p_value", "auc_joint"]] = [1e-6, 0.99]
+    result.patients["auc_max"] = np.linspace(0.5, 1, 200)  # tells the row
+    rows = [float(one.auc_max) for one in view.patients_at_risk(result)]
+    assert abs(np.corrcoef(rows, np.arange(200))[0, 1]) < 0.3
+    assert rows == [float(one.auc_max) for one in view.patients_at_risk(result)]
 
 
 def test_rows_are_data_whatever_the_names_are(make_result, make_records, hostile):

@@ -16,6 +16,7 @@ from confide.errors import (
 )
 from confide.runs import audit_scores, erase_signals
 from confide.runs.compare import compare_audits
+from confide.runs.figures import write_figures
 from runs.comparing import make
 
 
@@ -79,7 +80,8 @@ def test_a_recipe_that_leaks_is_told_from_two_that_are_alike(compared):
     assert pairs["small", "early"]["status"] == "not_told_apart"
     assert all(p["attack_auc"]["paired"] for p in pairs.values())
     assert found.summary["verdict"]["status"] == "told_apart"
-    assert found.summary["warnings"] == []
+    (said,) = found.summary["warnings"]
+    assert said.startswith("“small” and “early” are copies of one audit")
 
 
 def test_differences_are_those_of_the_audits(compared, audits):
@@ -266,6 +268,33 @@ def test_tables_of_predictions_can_be_compared(table, tmp_path):
     pair = found.summary["pairs"][0]
     assert pair["attack_auc"]["paired"]
     assert (pair["attack_auc"]["value"], pair["status"]) == (0, "not_told_apart")
+
+
+def test_predictions_of_two_recipes_differ_and_that_is_no_warning(table, tmp_path):
+    first = table(seed=0)
+    second = first.assign(logit_1=first["logit_1"] + 0.1 * first["label"])
+    for name, frame in (("a", first), ("b", second)):
+        frame.to_csv(tmp_path / f"{name}.csv", index=False)
+        audit_scores(tmp_path / f"{name}.csv", tmp_path / name, attacks=("lira",))
+    found = compare_audits([tmp_path / "a", tmp_path / "b"], tmp_path / "out")
+    assert "fingerprint" not in " ".join(found.summary["warnings"])
+    assert [arm["settings_known"] for arm in found.summary["arms"]] == [False, False]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "The settings are not known to these audits" in page
+    assert "settings that these audits hold are the same" not in page
+    with pytest.raises(FolderError, match="measured utility, which the frontier needs"):
+        write_figures(tmp_path / "out")
+
+
+def test_settings_that_one_audit_does_not_tell(copies, tmp_path):
+    change(copies / "other" / "manifest.json", lambda m: m.update(config={}, trainer={}))
+    found = compare_audits([copies / n for n in ("plain", "small", "other")], tmp_path / "out")
+    arms = found.summary["arms"]
+    assert [arm["recipe"] for arm in arms] == [{"train.leak": 3.0}, {"train.leak": 0.2}, {}]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "The settings are not known of “other”" in page
+    table = page.split('data-table="settings"')[1].split("</table>")[0]
+    assert table.count("n/a") == 1
 
 
 def test_other_folders_are_refused(audits, tmp_path):

@@ -260,8 +260,43 @@ def test_an_audit_that_was_never_analysed_is_erased(audit):
     assert str(SEED).encode() not in b"".join(content(audit).values())
 
 
+def test_a_report_with_ids_is_drawn_again_without(audit):
+    analyse(audit, show_ids=True)
+    assert "This report names patients." in (audit / "report.html").read_text()
+    found = erase_signals(audit)
+    assert "This report names patients." not in (audit / "report.html").read_text()
+    assert any("report.html" in note for note in found["notes"])
+    (audit / "report.html").unlink()
+    assert not any("report.html" in note for note in erase_signals(audit)["notes"])
+
+
+def test_the_report_of_an_erased_audit_is_printed_as_it_is(audit, monkeypatch):
+    erase_signals(audit)
+    before = content(audit)
+    monkeypatch.setattr("confide.runs.pdf.find_browser", lambda: Path())
+    monkeypatch.setattr(
+        "confide.runs.pdf.write_pdf", lambda page, pdf: pdf.write_bytes(page.read_bytes())
+    )
+    report = ["audit", "report", str(audit), "--pdf"]
+    said = CliRunner().invoke(app, report, catch_exceptions=False)
+    assert said.exit_code == 0
+    assert "report.html was printed, and nothing analysed again" in said.stdout
+    printed = content(audit)
+    assert printed.pop("report.pdf") == before["report.html"]
+    assert printed == before
+    for more in ("--show-ids", "--json"):
+        with pytest.raises(FolderError, match="erased on"):
+            CliRunner().invoke(app, [*report, more], catch_exceptions=False)
+    (audit / "report.html").unlink()
+    with pytest.raises(FolderError, match="erased on"):
+        CliRunner().invoke(app, report, catch_exceptions=False)
+    assert "report.pdf" in erase_signals(audit)["removed"]
+
+
 def test_files_of_others_are_named_and_left(audit):
     (audit / "notes.txt").write_text("mine")
+    said = CliRunner().invoke(app, ["audit", "erase", str(audit)]).stdout
+    assert "Not written by the audit itself, left as it is: notes.txt." in said
     assert erase_signals(audit)["untouched"] == ["notes.txt"]
     assert (audit / "notes.txt").read_text() == "mine"
 

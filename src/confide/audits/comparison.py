@@ -20,6 +20,7 @@ import pandas as pd
 from confide.audits.clustered import Interval
 from confide.audits.comparison_groups import group_table
 from confide.audits.comparison_text import headline, pair_text
+from confide.audits.comparison_warnings import warnings_on
 from confide.audits.differences import (
     Difference,
     OverModels,
@@ -69,6 +70,7 @@ class Arm:
     summary : its summary.json
     patients, groups : its tables
     fraction : share of the models that hold a patient; None where it is not known
+    settings_known : whether its settings are known; of predictions from elsewhere they are not
     erased : whether the signals were erased
     measured : from its signals; None where they were erased
     """
@@ -79,6 +81,7 @@ class Arm:
     patients: pd.DataFrame
     groups: pd.DataFrame
     fraction: float | None
+    settings_known: bool = True
     erased: bool = False
     measured: Measured | None = None
 
@@ -152,7 +155,7 @@ def compare(arms: Sequence[Arm], attack: str, *, warnings: Sequence[str] = ()) -
     groups, dropped = group_table(arms)
     summary = {
         "verdict": headline(pairs, names),
-        "warnings": [*_warnings(arms, pairs), *dropped, *warnings],
+        "warnings": [*warnings_on(arms, pairs), *dropped, *warnings],
         "attack": attack,
         "n_patients": arms[0].summary["n_patients"],
         "n_records": arms[0].summary["n_records"],
@@ -175,6 +178,7 @@ def _row(arm: Arm, attack: str) -> dict[str, Any]:
     return {
         "name": arm.name,
         "recipe": dict(arm.recipe),
+        "settings_known": arm.settings_known,
         "erased": arm.erased,
         "n_models": arm.summary["n_models"],
         "status": arm.summary["verdict"]["status"],
@@ -338,44 +342,16 @@ def _utility(difference: Difference | None, p_holm: float | None) -> str | None:
     return "first" if difference.value > 0 else "second"
 
 
-def _warnings(arms: Sequence[Arm], pairs: Sequence[Mapping[str, Any]]) -> list[str]:
-    found = []
-    if len({arm.summary["n_models"] for arm in arms}) > 1:
-        found.append(
-            "The audits have different numbers of models. With more models an attack is stronger "
-            "and more patients can be listed, whatever the recipe: the AUC of the attack, its "
-            "rates and the patients at risk are not comparable between them. Corrected shares and "
-            "the mean AUC of patients are."
-        )
-    if len({arm.fraction for arm in arms}) > 1:
-        found.append("The models of the audits were trained on different shares of the patients.")
-    if len({(a.summary["patients"]["fdr"], a.summary["patients"].get("looks")) for a in arms}) > 1:
-        found.append(
-            "The lists of patients were made at different false discovery rates, or with different "
-            "numbers of looks: their lengths are not comparable."
-        )
-    if erased := [f"“{arm.name}”" for arm in arms if arm.erased]:
-        found.append(
-            f"The signals of {', '.join(erased)} were erased. Differences to it are taken from the "
-            "tables: those of the mean AUC have intervals that cover patients alone, not models."
-        )
-    loose = [p for p in pairs if p["attack_auc"] and not p["attack_auc"]["paired"]]
-    if loose and not erased:
-        names = "; ".join(f"“{p['first']}” and “{p['second']}”" for p in loose)
-        found.append(
-            "Not the same patients were in the same models, so that intervals of differences are "
-            f"wider than they could be: {names}. Audits with the same seed and number of models "
-            "can be paired."
-        )
-    return found
-
-
 def _flat(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """One row an audit, nested figures as columns such as tail_0.6_low."""
     table = pd.json_normalize(
         [{k: v for k, v in row.items() if k != "guards"} for row in rows], sep="_"
     )
-    table["guards_failed"] = [", ".join(str(g.get("name")) for g in row["guards"]) for row in rows]
+    for status in ("failed", "accepted"):
+        table[f"guards_{status}"] = [
+            ", ".join(str(g.get("name")) for g in row["guards"] if g["status"] == status)
+            for row in rows
+        ]
     # Settings of any kind, as text.
     for column in table.columns[table.columns.str.startswith("recipe_")]:
         table[column] = table[column].map(str)

@@ -59,7 +59,7 @@ def group_table(arms: Sequence[HasGroups]) -> tuple[pd.DataFrame, list[str]]:
     table : arm, group, value; n_patients and mean_auc, the mean area of these patients, with a 95 %
         interval that covers patients alone; n_heldout_patients and auroc with its interval.
         Withheld rows hold no figure: what one audit withholds, of its patients or of the held-out
-        ones, is withheld of all
+        ones, is withheld of all.  What no audit measured is missing, and not withheld
     dropped : sentences on groups that are left out
     """
     columns = [
@@ -94,7 +94,9 @@ def _rows(arms: Sequence[HasGroups], group: str) -> list[dict[str, Any]]:
     utility = [_by_value(arm, group) for arm in arms]
     gone = _withheld(arms, group, names, sizes)
     held = np.array([max(int(u.get(v, {}).get("n_patients") or 0) for u in utility) for v in names])
-    hidden = gone | withheld(held)
+    hidden = np.zeros(len(names), dtype=bool)
+    if any(utility):
+        hidden = gone | withheld(held)
     for found in utility:
         hidden |= [found.get(value, {}).get("withheld") is True for value in names]
     return [
@@ -142,6 +144,8 @@ def _risk(arm: HasGroups, chosen: NDArray[np.bool_]) -> dict[str, Any]:
 
 
 def _utility(found: Mapping[str, Any]) -> dict[str, Any]:
+    if not found:
+        return {}
     return {
         "n_heldout_patients": found.get("n_patients"),
         "auroc": found.get("auroc"),

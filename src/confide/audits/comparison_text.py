@@ -132,7 +132,12 @@ def _auroc(pair: Mapping[str, Any]) -> str:
 
 
 def _signed(d: Mapping[str, Any]) -> str:
-    value, low, high = (
-        f"{d[key]:+.3f}".replace("-0.000", "+0.000") for key in ("value", "low", "high")
-    )
+    value, low, high = (_figure(d[key]) for key in ("value", "low", "high"))
     return f"{value}, {low} to {high}"
+
+
+def _figure(value: float) -> str:
+    # Whether a bound is below 0 decides what is said, so it is not rounded away.
+    if abs(value) < 0.00005:
+        return "0.000"
+    return f"{value:+.4f}" if abs(value) < 0.0005 else f"{value:+.3f}"

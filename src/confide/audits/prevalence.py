@@ -83,7 +83,7 @@ def _dominated(counts: NDArray[np.int64], classes: tuple[str | None, ...]) -> li
     also = f" So it is with {more:,} more classes." if more > 1 else ""
     also = " So it is with one more class." if more == 1 else also
     return [
-        f"One patient has {int(counts[:, worst].max()):,} of the {int(total[worst]):,} records of "
-        f"class {classes[worst]!r} ({share[worst]:.0%}; {int(n_patients[worst]):,} patients have "
-        f"some): figures of this class rest on few people.{also}"
+        # No number that singles the patient out: the sentence stands in reports.
+        f"One patient has at least {5 * int(20 * share[worst])}% of the records of class "
+        f"{classes[worst]!r}: figures of this class rest on few people.{also}"
     ]

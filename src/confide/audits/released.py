@@ -339,8 +339,8 @@ def _warnings(member: Mask, scores: Mapping[str, Floats], held: Mask) -> list[st
         found.append("One reference is few: an attacker with more may find more.")
     unscored = {name: int(np.isnan(score).sum()) for name, score in scores.items()}
     found += [
-        f"{n:,} records have no score of {name}: their label is unknown, or too few references "
-        "are left for them."
+        f"{n:,} records have no score of {_NAMES[name]}: their label is unknown, or too few "
+        "references are left for them."
         for name, n in unscored.items()
         if n
     ]

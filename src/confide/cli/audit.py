@@ -199,7 +199,8 @@ def erase(
         typer.echo(f"Erased {folder}. Removed: {', '.join(found['removed']) or 'nothing more'}.")
         typer.echo(f"Kept: {', '.join(found['kept'])}.")
         if found["untouched"]:
-            typer.echo(f"Not of an audit, left as it is: {', '.join(found['untouched'])}.")
+            names = ", ".join(found["untouched"])
+            typer.echo(f"Not written by the audit itself, left as it is: {names}.")
         show.tables(found["notes"])
 
 
@@ -252,10 +253,19 @@ def report(
     """Analyse and draw again from what is stored.
 
     Patients are P1, P2, ... in the report, without images, unless it is asked to show them.
+    Of an erased audit, --pdf prints the report that was kept.
     """
     with show.resumable():
         from confide.runs import analyse
+        from confide.runs.erase import erased_on
 
+        kept = pdf and not (show_ids or show_images or config or json)
+        if kept and (date := erased_on(folder)) and (folder / "report.html").is_file():
+            with show.printing(folder, wanted=True):
+                pass
+            typer.echo(f"Erased on {date}: report.html was printed, and nothing analysed again.")
+            show.reports(folder)
+            return
         with show.printing(folder, pdf), show.waiting(ANALYSIS):
             found = analyse(folder, show_ids=show_ids, show_images=show_images, config=config)
         show.result(found, folder, json_wanted=json)

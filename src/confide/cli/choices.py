@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 DATA = ("ecg", "embedded", "images", "phantom", "table")
+FORMATS = ("pdf", "svg", "png")
 GUARDS = ("blind", "recipe")
 MEMBERSHIP_ATTACKS = (
     "calibrated_loss",
@@ -32,11 +33,17 @@ INVERSION_ATTACKS = (
     "wrongly-paired",
 )
 RULES = ("stable", "se=0.05")
+STYLES = ("nature", "plain")
 
 
 def data(incomplete: str) -> list[str]:
     """Data sources; where none fits, the shell offers files."""
     return _fitting(DATA, incomplete)
+
+
+def formats(incomplete: str) -> list[str]:
+    """Forms of the files of figures."""
+    return _fitting(FORMATS, incomplete)
 
 
 def guards(incomplete: str) -> list[str]:
@@ -52,6 +59,11 @@ def inversion_attacks(incomplete: str) -> list[str]:
 def rules(incomplete: str) -> list[str]:
     """Rules of stopping early."""
     return _fitting(RULES, incomplete)
+
+
+def styles(incomplete: str) -> list[str]:
+    """How figures for papers look."""
+    return _fitting(STYLES, incomplete)
 
 
 def membership_attacks(incomplete: str) -> list[str]:

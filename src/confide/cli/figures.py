@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from confide.cli import show
+from confide.cli import choices, show
 from confide.cli.show import Json
 
 
@@ -17,20 +17,29 @@ def figures(
         typer.Argument(metavar="DIR", help="The folder of an audit, a comparison or an attack."),
     ],
     style: Annotated[
-        str, typer.Option("--style", metavar="NAME", help="How they look: nature or plain.")
+        str,
+        typer.Option(
+            "--style",
+            metavar="NAME",
+            help="How they look: nature or plain.",
+            autocompletion=choices.styles,
+        ),
     ] = "nature",
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="DIR", help="Where they go; DIR/figures by default."),
     ] = None,
     kind: Annotated[
-        str, typer.Option("--format", metavar="FORMAT", help="pdf, svg or png.")
+        str,
+        typer.Option(
+            "--format", metavar="FORMAT", help="pdf, svg or png.", autocompletion=choices.formats
+        ),
     ] = "pdf",
     json: Json = False,
 ) -> None:
-    """Draw the plots of a report for a paper: ROC, survival, groups, utility, frontier.
+    r"""Draw the plots of a report for a paper: ROC, survival, groups, utility, frontier.
 
-    Nothing is analysed again.  Needs matplotlib: pip install 'confide[figures]'.
+    Nothing is analysed again.  Needs matplotlib: pip install 'confide\[figures]'.
     """
     from confide.runs.figures import write_figures
 

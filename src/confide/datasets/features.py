@@ -302,8 +302,5 @@ def _note_numbers(
     word = pd.to_numeric(pd.Series(values, dtype=object), errors="coerce").isna().to_numpy()
     is_word = np.append(word, False)[codes]  # code -1, a missing value, is none
     if is_word.any() and is_word.sum() <= (1 - NEARLY_ALL) * (codes >= 0).sum():
-        row = int(is_word.argmax())
-        notes.append(
-            f"{name} is taken as text, because not all of it is numbers: row {row} holds "
-            f"{values[codes[row]]!r}."
-        )
+        # Notes stand in reports, so they quote no cell.
+        notes.append(f"{name} is taken as text, because a few of its values are no numbers.")

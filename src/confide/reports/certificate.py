@@ -54,11 +54,12 @@ def render_certificate(
         statement=statement,
         failed="" if words.FAILED.rstrip(".") in statement else words.FAILED,
         outcomes=view.outcomes(shown),
-        outcome_words=words.OUTCOMES,
+        outcome_words=view.meanings(shown),
         notes=[numbers.name(note) for note in certificate.get("notes") or []],
         attacker=words.attacker(certificate),
         subject=view.subject(certificate),
         attacks=shown,
+        counted=view.counted(shown),
         axes=[
             (heading, ticks, tracked)
             for unit, (heading, ticks) in _AXES.items()

@@ -40,7 +40,7 @@ def renderables(certificate: Mapping[str, Any]) -> list[RenderableType]:
         _notes(certificate),
         _table(shown),
         _open(shown),
-        Text(_LEGEND) if shown else None,
+        Text(_legend(shown)) if shown else None,
         Text(numbers.name(certificate.get("statement") or words.FAILED)),
         _checked(certificate),
     ]
@@ -96,6 +96,13 @@ def _controls(weak: Figure, noise: Figure) -> Text:
 def _open(shown: list[Attack]) -> RenderableType | None:
     lines = [Text(f"{one.name}: {one.why}") for one in shown if one.explained and one.why]
     return Group(*lines) if lines else None
+
+
+def _legend(shown: list[Attack]) -> str:
+    states = dict.fromkeys(one.state for one in shown if one.control)
+    of_controls = [s for s in states if s in words.OF_CONTROLS.values()]
+    lines = (f"{state.capitalize()}: {words.OUTCOMES[state]}" for state in of_controls)
+    return "\n".join([_LEGEND, *lines])
 
 
 def _checked(certificate: Mapping[str, Any]) -> RenderableType:

@@ -68,7 +68,8 @@ class Attack:
     ----------
     file : part of the name of a file for its tables
     knows, more : what its attacker knows, in short and as the end of a sentence (or "")
-    state : outcome as in the certificate; `why` as there
+    control : whether it is itself a control, which should find nothing
+    state : outcome as in the certificate, in the words of a control for one; `why` as there
     title : of the score by which it is judged; `unit` of it
     release, weak, second, noise, raw : that score on the release, on the controls and on the
         records themselves; the second positive control and the last are not made for all
@@ -81,6 +82,7 @@ class Attack:
     source: str
     knows: str
     more: str
+    control: bool
     state: str
     why: str
     score: str
@@ -101,7 +103,7 @@ class Attack:
     @property
     def explained(self) -> bool:
         """Whether the outcome needs its reason beside it, since the figures do not show it."""
-        return self.state not in ("leaks", "nothing found")
+        return self.state not in ("leaks", "nothing found", *words.OF_CONTROLS.values())
 
 
 def attacks(certificate: Mapping[str, Any]) -> list[Attack]:
@@ -118,6 +120,8 @@ def _attack(name: str, found: Mapping[str, Any], share: Any) -> Attack:
     short, more = words.known(found.get("knowledge"), share)
     release = _figure(scored["release"], score.unit)
     shown = numbers.name(name)
+    control = "breaks_at" in found and found["breaks_at"] is None
+    state = numbers.name(found.get("outcome"))
     label = f"{shown}: {score.title} {numbers.with_interval(release.value, release.interval)}"
     return Attack(
         name=shown,
@@ -126,7 +130,8 @@ def _attack(name: str, found: Mapping[str, Any], share: Any) -> Attack:
         source=_text(found.get("source")),
         knows=short,
         more=more,
-        state=numbers.name(found.get("outcome")),
+        control=control,
+        state=words.OF_CONTROLS.get(state, state) if control else state,
         why=_text(found.get("why")),
         score=numbers.name(headline),
         title=score.title,
@@ -197,8 +202,8 @@ def _effort(target: str, found: Mapping[str, Any], headline: str) -> Effort:
         known = numbers.number(scored.get("n_patients"))
         whose = f" of {_whose(known)} patients" if known else ""
         done = (
-            f"{numbers.count(part(found, 'n_codes').get(target))} codes attacked, "
-            f"{'none' if n == numbers.MISSING else n + whose} scored, "
+            f"{numbers.count(part(found, 'n_codes').get(target))} codes attacked; "
+            f"{'none' if n == numbers.MISSING else f'{n} codes{whose}'} scored; "
             f"{figures.seconds(part(found, 'seconds').get(target))}."
         )
     return Effort(target=TARGETS[target], done=done, notes=notes)
@@ -223,6 +228,26 @@ def outcomes(shown: list[Attack]) -> list[tuple[str, str]]:
         (state, ", ".join(one.name for one in shown if one.state == state)) for state in states
     )
     return [(state, names) for state, names in named if names]
+
+
+def meanings(shown: list[Attack]) -> dict[str, str]:
+    """What outcomes mean; those of controls only where there is one."""
+    states = {one.state for one in shown}
+    of_controls = set(words.OF_CONTROLS.values())
+    return {
+        state: meaning
+        for state, meaning in words.OUTCOMES.items()
+        if state in states or state not in of_controls
+    }
+
+
+def counted(shown: list[Attack]) -> str:
+    """How many attacks there are, and how many controls beside them, in words."""
+    n = sum(one.control for one in shown)
+    attacks, controls = (
+        f"{k:,} {what}{'s' * (k != 1)}" for k, what in ((len(shown) - n, "attack"), (n, "control"))
+    )
+    return f"What {attacks} recovered from these codes{f', beside {controls}' if n else ''}"
 
 
 def scores(shown: list[Attack]) -> list[tuple[str, str, str]]:

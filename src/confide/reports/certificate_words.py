@@ -93,10 +93,18 @@ OUTCOMES = {
     "with the same effort, broke the positive control.",
     "not established": "A control failed or could not be made, or these codes lack what the attack "
     "rests on; its score on the release means nothing, in either direction.",
+    "control held": "An attack that is itself a control, and should stay within the range of "
+    "chance on the release, did. That says nothing of the release.",
+    "control failed": "An attack that is itself a control, and should stay within the range of "
+    "chance on the release, did not: what the attack that it belongs to finds may come from "
+    "elsewhere than from what that attack is told.",
     "not scored": "The attack ran, but the truth by which it is scored was not at hand.",
     "not run": "The attack could not be run here.",
 }
 """What the outcome of an attack means."""
+
+OF_CONTROLS = {"nothing found": "control held", "leaks": "control failed"}
+"""What an outcome is called where the attack is itself a control."""
 
 
 @dataclass(frozen=True, kw_only=True)

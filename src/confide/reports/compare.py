@@ -20,7 +20,8 @@ READING = (
     "“Not detectably lower” utility means that the interval of the difference does not lie below "
     "zero. It does not show that the utility is the same: look at how low the interval reaches.",
     "The list of patients at risk, the rates of the attack and shares as measured depend on the "
-    "number of models; corrected shares do not.",
+    "number of models. The bounds of corrected shares are comparable between any numbers; their "
+    "estimates lean with few models.",
     "A recipe that gives away less is not thereby safe: its own report says what was found.",
 )
 
@@ -65,6 +66,7 @@ def render_comparison(found: Comparison, *, title: str = "Recipes compared") -> 
         frontiers=compare_frontier.frontiers(summary, attack),
         left_out=[numbers.name(arm["name"]) for arm in summary["arms"] if arm.get("auroc") is None],
         settings=compare_view.settings(summary),
+        unknown=compare_view.unknown_settings(summary),
         audits=compare_view.audits(summary),
         shares=compare_view.shares(summary),
         texts=[numbers.name(pair["text"]) for pair in summary["pairs"]],

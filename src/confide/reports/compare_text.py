@@ -25,8 +25,8 @@ def renderables(found: Comparison) -> list[RenderableType]:
         Text(f"Warning: {numbers.name(line)}") for line in summary["warnings"]
     ]
     parts += [
-        Text(f"Warning: guard {guard} failed in {name}: {message}")
-        for name, guard, message in compare_view.guards(summary)
+        Text(f"Warning: guard {guard} {status} in {name}: {message}")
+        for name, guard, status, message in compare_view.guards(summary)
     ]
     result = Text(f"{STATUS[verdict['status']]}. ", style="bold")
     parts.append(result.append(numbers.name(verdict["text"]), style="not bold"))
@@ -34,6 +34,8 @@ def renderables(found: Comparison) -> list[RenderableType]:
     parts.append(_tail(found))
     if differ := compare_view.settings(summary):
         parts.append(_settings(differ, compare_view.names(summary)))
+    if unknown := compare_view.unknown_settings(summary):
+        parts.append(Text(unknown))
     parts += [Text(numbers.name(pair["text"])) for pair in summary["pairs"]]
     return [parts[0], *(Padding(part, (1, 0, 0, 0)) for part in parts[1:])]
 

@@ -60,10 +60,28 @@ def settings(summary: Mapping[str, Any]) -> list[Row]:
     return [
         Row(
             name=numbers.name(key.removeprefix("train.")),
-            figures=tuple(Figure(text=_setting(arm["recipe"].get(key))) for arm in summary["arms"]),
+            figures=tuple(
+                Figure(
+                    text=_setting(arm["recipe"].get(key))
+                    if arm["settings_known"]
+                    else numbers.MISSING
+                )
+                for arm in summary["arms"]
+            ),
         )
         for key in keys
     ]
+
+
+def unknown_settings(summary: Mapping[str, Any]) -> str:
+    """A sentence on audits whose settings are not known; empty where all are."""
+    unknown = [arm for arm in summary["arms"] if not arm["settings_known"]]
+    if not unknown:
+        return ""
+    if len(unknown) == len(summary["arms"]):
+        return "The settings are not known to these audits, so what differs cannot be said."
+    listed = ", ".join(f"“{numbers.name(arm['name'])}”" for arm in unknown)
+    return f"The settings are not known of {listed}, so how these differ cannot be said."
 
 
 def _setting(value: Any) -> str:
@@ -91,7 +109,7 @@ def area(found: Mapping[str, Any], name: str) -> Figure:
 def share(found: Mapping[str, Any], name: str) -> Figure:
     """A share with its interval, under the keys NAME, low and high."""
     value, low, high = (numbers.number(found.get(key)) for key in (name, "low", "high"))
-    like = value or high
+    like = high or value  # a tiny estimate would give both bounds decimals that say nothing
     bounds = (numbers.percent(end, like=like) for end in (low, high))
     return Figure(
         text=numbers.percent(value),
@@ -103,13 +121,13 @@ def share(found: Mapping[str, Any], name: str) -> Figure:
 
 
 def audits(summary: Mapping[str, Any]) -> list[Row]:
-    """Models, patients listed, attack AUC, mean AUC, AUROC, accuracy and failed guards of each."""
+    """Models, patients listed, attack AUC, mean AUC, AUROC, accuracy and guards of each."""
     return [
         Row(
             name=numbers.name(arm["name"]),
             figures=(
                 Figure(text=numbers.count(arm["n_models"]), value=arm["n_models"]),
-                Figure(text=numbers.count(arm["n_at_risk"]), value=arm["n_at_risk"]),
+                Figure(text=_listed(arm), value=arm["n_at_risk"]),
                 *(area(arm, name) for name in ("auc", "mean_auc", "auroc", "accuracy")),
                 Figure(text=_guards(arm)),
             ),
@@ -140,12 +158,13 @@ def _guards(arm: Mapping[str, Any]) -> str:
     return ", ".join(failed) or "none"
 
 
-def guards(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """(audits, guard, message) of every guard that failed, accepted or not."""
-    found: dict[tuple[str, str], list[str]] = {}
+def guards(summary: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    """(audits, guard, "failed" or "failed and was accepted", message) of guards that failed."""
+    found: dict[tuple[str, str, str], list[str]] = {}
     for arm in summary["arms"]:
         for guard in arm["guards"]:
-            key = (numbers.name(guard["name"]), numbers.name(guard["message"]))
+            status = "failed" + " and was accepted" * (guard["status"] == "accepted")
+            key = (numbers.name(guard["name"]), status, numbers.name(guard["message"]))
             found.setdefault(key, []).append(numbers.name(arm["name"]))
     return [(", ".join(arms), *key) for key, arms in found.items()]
 
@@ -180,10 +199,18 @@ def _difference(found: Mapping[str, Any] | None) -> Figure:
 def signed(value: float) -> str:
     """A difference with its sign.
 
-    >>> signed(0.0123), signed(-0.00001)
-    ('+0.012', '0.000')
+    >>> signed(0.0123), signed(-0.0001), signed(-0.00001)
+    ('+0.012', '-0.0001', '0.000')
     """
-    return "0.000" if abs(value) < 0.0005 else f"{value:+.3f}"
+    # Whether a bound is below 0 decides what is said, so it is not rounded away.
+    if abs(value) < 0.00005:
+        return "0.000"
+    return f"{value:+.4f}" if abs(value) < 0.0005 else f"{value:+.3f}"
+
+
+def _listed(arm: Mapping[str, Any]) -> str:
+    listed = numbers.count(arm["n_at_risk"])
+    return f"{listed}; not established" if arm["status"] == "not_established" else listed
 
 
 def attacks(summary: Mapping[str, Any]) -> list[Row]:

@@ -114,6 +114,8 @@ def _likelihood(summary: Mapping[str, Any]) -> Iterator[str]:
             )
         ]
     )
+    if released.one_record_each(summary):
+        yield "Each patient has one record, so that figures over records are those over patients."
     for what, _, attacks in released.units(summary):
         yield md.heading(3, f"Over {what}")
         key = "attacks.NAME.by_patient" if what == "patients" else "attacks"

@@ -112,7 +112,8 @@ def _evidence(found: Mapping[str, Any]) -> str:
     n_in, n_out = (numbers.count(found.get(key)) for key in ("n_in", "n_out"))
     if numbers.MISSING in (n_in, n_out):
         return numbers.MISSING
-    return f"in {n_in} models, out of {n_out}"
+    models = "model" if n_in == "1" else "models"
+    return f"a member of {n_in} {models}, not of {n_out}"
 
 
 def _floor(value: Any) -> str:

@@ -22,10 +22,10 @@ from confide.reports.groups_view import Cell
 # Survival series in the order of the legend: (series, what the reader is told, style, colour).
 _SURVIVAL = (
     ("joint", "measured, all records together", "measured", 0),
-    ("joint_null", "the same, by chance", "null", 0),
-    ("joint_corrected", "the same, corrected for noise", "corrected", 2),
+    ("joint_null", "all records, by chance", "null", 0),
+    ("joint_corrected", "all records, corrected for noise", "corrected", 2),
     ("max", "measured, the worst record", "beside", 1),
-    ("max_null", "the same, by chance", "null", 1),
+    ("max_null", "worst record, by chance", "null", 1),
 )
 
 

@@ -31,7 +31,10 @@ class Written(str):
     def __new__(cls, text: str, value: Any = None, low: str = "", high: str = "") -> Written:
         written = super().__new__(cls, text)
         x = number(value)
-        written.value = "" if x is None or not math.isfinite(x) else f"{x:.6g}"
+        whole = x is not None and x.is_integer()
+        written.value = (
+            "" if x is None or not math.isfinite(x) else f"{x:.0f}" if whole else f"{x:.6g}"
+        )
         written.low, written.high = low, high
         return written
 

@@ -16,7 +16,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
+    from matplotlib.patches import Rectangle
 
+_SHADINGS = {
+    "measured": "95% interval of the measured",
+    "corrected": "95% bounds of the corrected",
+    "null": "middle 95% of chance",
+}
 _ROW = 3.6  # mm of a row of a forest plot
 _MOST_ROWS = 55  # of one file, so that it fits a page
 _LETTERS = 28  # of a name
@@ -88,7 +94,7 @@ def _roc(found: Mapping[str, Any], style: Style) -> Figure:
 
 
 def _survival(found: Mapping[str, Any], style: Style) -> Figure:
-    figure = blank(style.single, 0.95 * style.single)
+    figure = blank(style.single, 1.05 * style.single)
     axes = figure.add_subplot()
     drawn = _series(axes, found, style)
     axes.set_xlim(0.5, 1.0)
@@ -96,7 +102,12 @@ def _survival(found: Mapping[str, Any], style: Style) -> Figure:
     _logarithmic(axes, "y", float(found["y_floor"]))
     axes.set_xlabel("AUC of a patient")
     axes.set_ylabel("Patients at or above")
-    _legend(figure, drawn, [one["name"] for one in found["series"]])
+    shaded = {one["style"]: _band(one) for one in found["series"] if one["band_x"]}
+    _legend(
+        figure,
+        [*drawn, *(_patch(band) for band in shaded.values())],
+        [*(one["name"] for one in found["series"]), *(_SHADINGS[key] for key in shaded)],
+    )
     return figure
 
 
@@ -106,9 +117,7 @@ def _series(axes: Axes, found: Mapping[str, Any], style: Style) -> list[Line2D]:
     for one in found["series"]:
         if one["band_x"]:
             low, high = ([max(v, floor) for v in one[key]] for key in ("low", "high"))
-            colour = GREY if one["style"] == "null" else COLOURS[one["colour"]]
-            alpha = 0.12 if one["style"] == "corrected" else 0.22
-            axes.fill_between(one["band_x"], low, high, color=colour, alpha=alpha, linewidth=0)
+            axes.fill_between(one["band_x"], low, high, linewidth=0, **_band(one))
     lines = []
     for one in found["series"]:
         is_null = one["style"] == "null"
@@ -124,7 +133,22 @@ def _series(axes: Axes, found: Mapping[str, Any], style: Style) -> list[Line2D]:
     return lines
 
 
-def _legend(figure: Figure, lines: Sequence[Line2D], names: Sequence[str]) -> None:
+def _band(one: Mapping[str, Any]) -> dict[str, Any]:
+    """Colour and strength of the shading of a series."""
+    return {
+        "color": GREY if one["style"] == "null" else COLOURS[one["colour"]],
+        "alpha": 0.12 if one["style"] == "corrected" else 0.22,
+    }
+
+
+def _patch(band: Mapping[str, Any]) -> Rectangle:
+    """A shading as it stands in a legend."""
+    from matplotlib.patches import Rectangle
+
+    return Rectangle((0, 0), 1, 1, linewidth=0, **band)
+
+
+def _legend(figure: Figure, lines: Sequence[Line2D | Rectangle], names: Sequence[str]) -> None:
     # Handed over, not asked of the axes, which hide lines whose name begins with _.
     figure.legend(lines, names, loc="outside lower center", ncols=2)
 
@@ -269,7 +293,7 @@ def _utility(page: Sequence[Row], overall: float | None, style: Style) -> Figure
 
 
 def _interval(axes: Axes, y: float, span: Span | None, style: Style) -> None:
-    """A dot and its interval; an arrow where it goes on beyond the axis."""
+    """A dot and its interval; an arrow where it goes on beyond the axis; a ratio of 0 is a 0."""
     if span is None:
         return
     low, middle, high = span
@@ -287,6 +311,17 @@ def _interval(axes: Axes, y: float, span: Span | None, style: Style) -> None:
             axes.plot(x, y, marker, color=COLOURS[0], markersize=3, clip_on=False)
     if first <= middle <= last:
         axes.plot(middle, y, "o", color=COLOURS[0], markersize=3)
+    elif middle == 0:  # which has no place on a logarithmic axis
+        axes.annotate(
+            "0",
+            (first, y),
+            xytext=(style.letters, 0),
+            textcoords="offset points",
+            ha="center",
+            va="center_baseline",
+            color=COLOURS[0],
+            bbox={"facecolor": "white", "linewidth": 0, "pad": 0.8},
+        )
 
 
 def _short(name: str) -> str:

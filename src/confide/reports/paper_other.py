@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _LETTERS = 36  # of a name
 _ROW = 4.2  # mm
+_GUESSING = 0.5
 _AXES = {"share": "Share of the codes", "area": "Area under the ROC curve (AUC)"}
 
 Point = tuple[str, tuple[float, float, float], tuple[float, float, float], bool]
@@ -50,11 +51,18 @@ def _points(summary: Mapping[str, Any]) -> Iterator[Point]:
             name = numbers.name(arm.get("name"))
             name = name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1]}…"
             yield (
-                f"{name} (a guard failed)" if arm.get("guards") else name,
+                f"{name}{_guarded(arm)}",
                 (known[0], known[1], known[2]),
                 (known[3], known[4], known[5]),
                 arm.get("on_frontier") is True,
             )
+
+
+def _guarded(arm: Mapping[str, Any]) -> str:
+    found = {guard.get("status") for guard in arm.get("guards") or []}
+    if not found:
+        return ""
+    return " (a guard accepted)" if found == {"accepted"} else " (a guard failed)"
 
 
 def _frontier(points: Sequence[Point], attack: str, style: Style) -> Figure:
@@ -62,7 +70,8 @@ def _frontier(points: Sequence[Point], attack: str, style: Style) -> Figure:
     figure = blank(style.single, 0.95 * style.single)
     axes = figure.add_subplot()
     best = sorted((x[1], y[1]) for _, x, y, is_best in points if is_best)
-    line = axes.step(*zip(*best, strict=True), where="post", color=GREY, linewidth=style.line)
+    if len(best) > 1:
+        axes.plot(*zip(*best, strict=True), "--", color=GREY, linewidth=style.line)
     drawn: list[Any] = []
     for i, (_, x, y, is_best) in enumerate(points):
         colour = COLOURS[i % len(COLOURS)]
@@ -79,15 +88,37 @@ def _frontier(points: Sequence[Point], attack: str, style: Style) -> Figure:
                 linewidth=style.line,
             )
         )
+    axes.axvline(_GUESSING, color=GREY, linewidth=style.line, linestyle=":")
+    axes.annotate(
+        "guessing",
+        (_GUESSING, 0),
+        (3, 3),
+        xycoords=axes.get_xaxis_transform(),
+        textcoords="offset points",
+        color=GREY,
+    )
     axes.set_xlabel(f"AUC of {attack}, all records (0.5 is guessing)")
     axes.set_ylabel("AUROC of the task, held-out patients")
     figure.legend(
-        [*drawn, *line],
-        [*(name for name, *_ in points), "beaten by none in both"],
+        drawn,
+        [name for name, *_ in points],
         loc="outside lower center",
         ncols=2,
+        title=_said(len(best), len(points)),
+        alignment="left",
     )
     return figure
+
+
+def _said(n_best: int, n_points: int) -> str:
+    """What the marks are, as the page of the comparison says it."""
+    lines = [
+        f"Filled{', dashed line' if n_best > 1 else ''}: no other recipe here is better in both,",
+        "by the estimates alone."
+        + (" Hollow: another is." if n_best < n_points else "")
+        + " Crosses: 95% intervals.",
+    ]
+    return "\n".join(lines)
 
 
 def draw_certificate(

@@ -1,12 +1,13 @@
 """Patients at risk and their records, as rows of written text for the page.
 
 Pseudonymised: patients are P1, P2, ... in order of risk, the records of each R1, R2, ... in order
-of theirs.  Groups of a patient are left out, because together they can tell who it is; and labels
-that few patients have are withheld.
+of theirs.  What somebody may know of a patient is left out, because it tells which row is whose:
+groups, labels of records, and numbers of records that few patients have.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from confide.audits.result import AuditResult
-from confide.audits.suppression import withheld
+from confide.audits.suppression import SMALL_CELL
 from confide.reports import numbers
 from confide.reports.figures import to_json
 from confide.reports.view import auc_interval, rows
@@ -75,9 +76,19 @@ def at_risk(result: AuditResult, limit: int) -> pd.DataFrame:
     if not len(table) or "at_risk" not in table:
         return table.iloc[:0]
     listed = table[table["at_risk"].eq(True).to_numpy(dtype=bool, na_value=False)]
-    return listed.sort_values(
-        ["p_value", "auc_joint"], ascending=[True, False], kind="stable", na_position="last"
-    ).head(limit)
+    # Many share a p-value.  In the order of the user's table their pseudonyms would tell it; so
+    # they are shuffled first, the same way whenever the page is drawn.
+    measured = listed[["p_value", "auc_joint"]].to_numpy(dtype=float, na_value=np.nan)
+    digest = hashlib.sha256(table["auc_joint"].to_numpy(dtype=float, na_value=np.nan).tobytes())
+    digest.update(measured.tobytes())
+    rng = np.random.default_rng(int.from_bytes(digest.digest()[:16], "little"))
+    return (
+        listed.iloc[rng.permutation(len(listed))]
+        .sort_values(
+            ["p_value", "auc_joint"], ascending=[True, False], kind="stable", na_position="last"
+        )
+        .head(limit)
+    )
 
 
 def records_of(result: AuditResult, patients: pd.Series[Any]) -> dict[Any, list[int]]:
@@ -112,17 +123,18 @@ def patients_at_risk(
     ----------
     result : of an audit
     limit : patients at most
-    show_ids : call patients and records by their ids and tell all labels; otherwise no id is in
-        the result
+    show_ids : call patients and records by their ids, tell labels and how many records there are;
+        otherwise no id is in the result
     pictures : row of the table of records -> data: URI
     """
     listed = at_risk(result, limit)
     owned = records_of(result, listed["patient"]) if len(listed) else {}
     told = _Records(result.records, show_ids, pictures or {})
+    several = None if show_ids else numbers_told_up_to(result.patients)
     return [
         Patient(
             name=numbers.name(row["patient"]) if show_ids else f"P{i}",
-            n_records=numbers.count(row.get("n_records")),
+            n_records=f"{several} or more" if many else numbers.count(row.get("n_records")),
             auc_joint=numbers.auc(row.get("auc_joint")),
             auc_se=numbers.auc(row.get("auc_se")),
             auc_max=numbers.auc(row.get("auc_max")),
@@ -131,17 +143,46 @@ def patients_at_risk(
             local_fdr=numbers.p_value(row.get("local_fdr")),
             p_value=numbers.p_value(row.get("p_value")),
             q_value=numbers.p_value(row.get("q_value")),
-            records=told.of(mine[:MOST_RECORDS]),
-            note=_left_out(len(mine)),
+            records=told.of(
+                mine[: min(MOST_RECORDS, several or MOST_RECORDS) if many else MOST_RECORDS]
+            ),
+            note=_ALL if many else _left_out(len(mine)),
         )
         for i, row in enumerate(rows(listed), start=1)
         for mine in [owned.get(row["patient"], [])]
+        for many in [several is not None and _at_least(row.get("n_records"), several)]
     ]
+
+
+_ALL = "Perhaps more, less at risk; the audit's table of records holds all."
 
 
 def _left_out(n: int) -> str:
     more = n - MOST_RECORDS
     return f"{more:,} more, less at risk; the audit's table of records holds all." * (more > 0)
+
+
+def numbers_told_up_to(table: pd.DataFrame) -> int | None:
+    """The number of records from which on it is not told, None where all may be.
+
+    Fewer than 10 patients of the cohort have one of these numbers, and at least 10 have one of
+    them together.
+    """
+    if "n_records" not in table:
+        return None
+    values, counts = np.unique(table["n_records"].dropna().to_numpy(), return_counts=True)
+    rare = np.flatnonzero(counts < SMALL_CELL)
+    if not len(rare):
+        return None
+    first = int(rare[0])
+    while first and counts[first:].sum() < SMALL_CELL:
+        first -= 1
+    return int(values[first])
+
+
+def _at_least(value: Any, several: int) -> bool:
+    found = numbers.number(value)
+    return found is not None and found >= several
 
 
 class _Records:
@@ -154,9 +195,7 @@ class _Records:
             table[key].tolist() if key in table else [None] * len(table)
             for key in ("auc", "auc_se")
         )
-        self._label = _labels(table)
-        if not show_ids and self._label is not None:
-            self._label = self._label.without_rare(table["patient"])
+        self._label = _labels(table) if show_ids else None
 
     def of(self, records: list[int]) -> tuple[Record, ...]:
         return tuple(
@@ -184,16 +223,6 @@ class _Labels:
 
     def of(self, row: int) -> str:
         return self.names[self.number[row]]
-
-    def without_rare(self, patient: pd.Series[Any]) -> _Labels:
-        """Names of fewer than 10 patients are withheld, and never one alone."""
-        owners = pd.DataFrame({"label": self.number, "patient": pd.factorize(patient)[0]})
-        owned = owners.drop_duplicates()["label"]
-        hidden = withheld(np.bincount(owned, minlength=len(self.names)))
-        shown = [
-            "withheld" if gone else name for name, gone in zip(self.names, hidden, strict=True)
-        ]
-        return _Labels(self.number, shown)
 
 
 def _labels(table: pd.DataFrame) -> _Labels | None:

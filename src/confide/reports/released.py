@@ -131,6 +131,7 @@ def render_released(result: AuditResult, *, title: str, method: Mapping[str, Any
         guards=view.guards(summary),
         warnings=view.warnings(summary),
         units=units(summary),
+        one_record_each=one_record_each(summary),
         figures={name: roc(result.curves, name) for name in ("roc", "roc_patients")},
         prevalences=view.prevalences(summary),
         smallest=numbers.auc(summary.get("smallest_detectable_auc")),
@@ -159,13 +160,22 @@ def _headline(summary: Mapping[str, Any], status: str) -> str:
 
 
 def units(summary: Mapping[str, Any]) -> list[tuple[str, str, list[view.Attack]]]:
-    """Attacks over patients, then over records: (what, name of the figure, attacks)."""
+    """Attacks over patients, then over records: (what, name of the figure, attacks).
+
+    Where each patient has one record, both are the same, and patients stand alone.
+    """
     attacks = part(summary, "attacks")
     people = {name: part(attacks, name, "by_patient") for name in attacks}
-    return [
-        ("patients", "roc_patients", view.attacks({"attacks": people})),
-        ("records", "roc", view.attacks(summary)),
-    ]
+    of_patients = ("patients", "roc_patients", view.attacks({"attacks": people}))
+    if one_record_each(summary):
+        return [of_patients]
+    return [of_patients, ("records", "roc", view.attacks(summary))]
+
+
+def one_record_each(summary: Mapping[str, Any]) -> bool:
+    """Whether every patient has one record."""
+    n = summary.get("n_patients")
+    return n is not None and n == summary.get("n_records")
 
 
 def sides(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:

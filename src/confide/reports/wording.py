@@ -201,7 +201,7 @@ def _reach(patients: Mapping[str, Any]) -> str:
     # Where many are at risk, the rule of the list reaches lower: this is about one alone.
     return (
         f"A patient who is alone at risk is listed only from a measured AUC of {smallest} "
-        f"upwards.{often} Smaller risks can stay unseen."
+        f"upwards, with several records from slightly more.{often} Smaller risks can stay unseen."
     )
 
 

@@ -188,10 +188,10 @@ def require_same_patients(stored: Sequence[Stored]) -> list[str]:
                 "would differ for that alone; audit all recipes on the same data, with the same "
                 "`data: test`."
             )
-    prints = [one.manifest.get("fingerprint") for one in stored]
+    prints = [_fingerprint(one) for one in stored]
     if len({p for p in prints if p is not None}) > 1:
         names = ", ".join(
-            f"“{one.name}” {p!s:.8}" for one, p in zip(stored, prints, strict=True) if p
+            f"“{one.name}” {p:.8}" for one, p in zip(stored, prints, strict=True) if p
         )
         return [
             "The audits are of the same records, patients and labels, but the inputs of the "
@@ -223,8 +223,19 @@ def _difference(a: Stored, b: Stored) -> str | None:
 
 
 def _prints(a: Stored, b: Stored) -> str:
-    one, other = (str(x.manifest.get("fingerprint")) for x in (a, b))
-    return "" if one == other else f" (data fingerprints {one:.12} and {other:.12})"
+    one, other = _fingerprint(a), _fingerprint(b)
+    if one is None or other is None or one == other:
+        return ""
+    return f" (data fingerprints {one:.12} and {other:.12})"
+
+
+def _fingerprint(stored: Stored) -> str | None:
+    """Of the data; None where it is not known.
+
+    That of predictions from elsewhere covers the predictions, which differ between any two recipes.
+    """
+    found = stored.manifest.get("fingerprint")
+    return None if found is None or stored.manifest.get("source") is not None else str(found)
 
 
 def _equal(one: pd.Series[Any], other: pd.Series[Any]) -> bool:
@@ -241,15 +252,28 @@ def _same_heldout(one: Path, other: Path) -> bool:
 def differing(stored: Sequence[Stored]) -> list[dict[str, Any]]:
     """The settings in which the audits differ, one mapping of dotted names an audit.
 
-    A setting that an audit does not have is None there.
+    A setting that an audit does not have is None there.  Audits whose settings are not known have
+    none, and are not compared in this.
     """
-    flat = [_flat(_recipe(one.manifest)) for one in stored]
-    keys = dict.fromkeys(key for settings in flat for key in settings)
+    flat = [_flat(_recipe(one.manifest)) if _settings_known(one) else {} for one in stored]
+    known = [settings for one, settings in zip(stored, flat, strict=True) if _settings_known(one)]
+    keys = dict.fromkeys(key for settings in known for key in settings)
     texts = {
-        key: {json.dumps(plain(s.get(key)), sort_keys=True, default=str) for s in flat}
+        key: {json.dumps(plain(s.get(key)), sort_keys=True, default=str) for s in known}
         for key in keys
     }
-    return [{key: settings.get(key) for key in keys if len(texts[key]) > 1} for settings in flat]
+    differ = [key for key in keys if len(texts[key]) > 1]
+    return [
+        {key: settings.get(key) for key in differ if _settings_known(one)}
+        for one, settings in zip(stored, flat, strict=True)
+    ]
+
+
+def _settings_known(stored: Stored) -> bool:
+    return any(
+        isinstance(stored.manifest.get(key), dict) and stored.manifest[key]
+        for key in ("config", "trainer")
+    )
 
 
 def _recipe(manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -285,6 +309,7 @@ def arm_of(stored: Stored, recipe: Mapping[str, Any], attack: str) -> Arm:
         patients=stored.patients,
         groups=stored.groups,
         fraction=stored.fraction,
+        settings_known=_settings_known(stored),
         erased=stored.folder is None,
         measured=None if stored.folder is None else _measured(stored, stored.folder, attack),
     )

@@ -56,6 +56,11 @@ _IDS = (
     "records.parquet and patients.parquet keep the ids of patients. They say who is at risk, not "
     "who was in which model."
 )
+_REDRAWN = (
+    "report.html and summary.md were drawn again from the tables, without ids and images of "
+    "patients, whatever they showed before. Copies of the earlier page lie where "
+    "they were."
+)
 _OF_RUN = (
     "Who was in which model can be drawn again from `audit: seed` of the configuration, 0 unless "
     "it says otherwise, and the data: keep the configuration as you would have kept the signals."
@@ -144,13 +149,23 @@ def _erase(out: Path) -> dict[str, Any]:
         write_json(out / "manifest.json", manifest | {"format": f"{_DONE}{date}"})
     _flush(out)
     names = sorted(p.name for p in out.iterdir() if p.name != ".lock")
+    redrawn = [_REDRAWN] * (source != "model" and (out / "report.html").exists())
     return {
         "erased": date,
         "removed": removed,
         "kept": [name for name in names if name in _KEPT],
         "untouched": [name for name in names if name not in _KEPT],
-        "notes": [_DISKS, *_notes(source)],
+        "notes": [_DISKS, *redrawn, *_notes(source)],
     }
+
+
+def erased_on(out: Path) -> str | None:
+    """The date (UTC) on which an audit folder was erased; None of any other folder."""
+    if not (out / "manifest.json").is_file():
+        return None
+    found = read_json(out / "manifest.json")
+    state = str(found.get("format")) if isinstance(found, dict) else ""
+    return state.removeprefix(_DONE) if state.startswith(_DONE) else None
 
 
 def _notes(source: Any) -> tuple[str, ...]:

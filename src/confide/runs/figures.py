@@ -55,7 +55,10 @@ def write_figures(
             "run `confide audit report` on it first."
         ) from error
     if not made:
-        raise FolderError(f"{folder} holds no figure to draw: nothing of it was measured.")
+        why = "nothing of it was measured"
+        if (folder / "compare.json").is_file():
+            why = "no audit of it measured utility, which the frontier needs"
+        raise FolderError(f"{folder} holds no figure to draw: {why}.")
     place = folder / "figures" if out is None else out
     before = os.umask(0o077)
     try:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from confide.audits.guards import BLIND_BY_DESIGN, RECIPE_BY_DESIGN, Guard
 from confide.audits.prevalence import prevalence_warnings
+from confide.audits.suppression import SMALL_CELL
 from confide.cohort import Cohort
 from confide.datasets import Data, describe
 from confide.datasets.near_duplicates import area_means
@@ -39,12 +40,17 @@ def data_warnings(data: Data) -> list[str]:
     return prevalence_warnings(data.cohort.select(~data.test))
 
 
+def _some(n: int) -> str:
+    """A number that reports may tell: guards stand in all of them."""
+    return f"{n:,}" if n >= SMALL_CELL else f"Fewer than {SMALL_CELL}"
+
+
 def _exact(same: dict[str, Any]) -> Guard:
     if same["records"]:
         text = (
-            f"{same['records']:,} records have exactly the inputs of another patient's record "
-            f"({same['sets']:,} sets): the same person under two ids, or identical measurements. "
-            "Their membership is mixed up, and their risk understated."
+            f"{_some(same['records'])} records have exactly the inputs of another patient's "
+            "record: the same person under two ids, or identical measurements. Their membership "
+            "is mixed up, and their risk understated; `confide data describe` counts them."
         )
         return {"name": "duplicates", "status": "failed", "message": text}
     text = "No two patients have a record with exactly the same inputs."
@@ -59,9 +65,9 @@ def _near(near: dict[str, Any]) -> Guard:
     ]
     if near["records"]:
         text = (
-            f"{near['records']:,} images are almost the same as an image of another patient "
-            f"({near['sets']:,} sets; exact copies count too): the same person under two ids? "
-            "Their membership is mixed up, and their risk understated."
+            f"{_some(near['records'])} images are almost the same as an image of another patient "
+            "(exact copies count too): the same person under two ids? Their membership is mixed "
+            "up, and their risk understated; `confide data describe` counts them."
         )
         status = "failed"
     else:

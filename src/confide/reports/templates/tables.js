@@ -1,5 +1,6 @@
 // Gives every table with data-table="NAME" (one thead, one tbody) sort buttons and a download, and
-// where it asks for it a text filter (data-filter) and pages (data-page="ROWS").  Rows beyond those
+// where it asks for it a text filter (data-filter="WHAT", named by the caption without WHAT) and pages
+// (data-page="ROWS"); data-first="N" says that it holds the first N rows of more.  Rows beyond those
 // in the table may stand as JSON in <script type="application/json" data-rows="NAME">, in the form
 // that patients_view.py describes.  A row of class "detail" belongs to the row above it.
 //   td: data-value (the full number), data-low and data-high (of its interval, in a .ci)
@@ -58,6 +59,13 @@
         : row.more.search.toLowerCase();
     }
     return row.search;
+  }
+
+  // The rows that a filter leaves.  A pseudonym that is there means that one: P12, and not P120.
+  function matching(rows, filter) {
+    const named = /^p\d+$/.test(filter)
+      ? rows.filter((row) => row.cells[0].text.toLowerCase() === filter) : [];
+    return named.length ? named : rows.filter((row) => searched(row).includes(filter));
   }
 
   // A row of the data, drawn when it is shown, in the form of the table's first row.
@@ -202,11 +210,14 @@
     const count = (n) => n.toLocaleString("en");
     const state = { column: null, direction: 1, filter: "", first: 0 };
     const heads = [];
+    const caption = table.caption ? words(table.caption).split(/[.:]/)[0] : name;
+    const first = table.dataset.first;
 
     const tools = make("div", { class: "tools" });
     const status = make("p", { role: "status" });
     if (table.hasAttribute("data-filter") && rows.length > 1) {
-      const label = make("label", { class: "filter" }, "Filter rows ");
+      const what = table.dataset.filter ? "Filter " + table.dataset.filter : "Filter: " + caption;
+      const label = make("label", { class: "filter" }, what + " ");
       const input = make("input", { type: "search", autocomplete: "off", spellcheck: "false" });
       input.addEventListener("input", () => {
         Object.assign(state, { filter: input.value.trim().toLowerCase(), first: 0 });
@@ -225,19 +236,20 @@
       on.addEventListener("click", () => { state.first += size; show(); });
       tools.append(...(status.parentNode ? [] : [status]), back, on);
     }
-    const caption = table.caption ? words(table.caption).split(/[.:]/)[0] : name;
+    const offer = "Download CSV" + (first ? " of the first " + count(Number(first)) : "");
     const download = make("button", {
-      type: "button", class: "download", "aria-label": "Download CSV: " + caption,
-    }, "Download CSV");
+      type: "button", class: "download", "aria-label": offer + ": " + caption,
+    }, offer);
     download.addEventListener("click", () => {
-      save(name.replace(/(\.csv)?$/, ".csv"), csv(heads, chosen()));
+      const file = name.replace(/\.csv$/, "") + (first ? "-first-" + first : "");
+      save(file + ".csv", csv(heads, chosen()));
     });
     tools.append(download);
     box.after(tools);
 
     function chosen() {
       const found = state.filter
-        ? rows.filter((row) => searched(row).includes(state.filter)) : rows.slice();
+        ? matching(rows, state.filter) : rows.slice();
       if (state.column !== null) {
         found.sort(comparison(found, state.column, state.direction));
       }
