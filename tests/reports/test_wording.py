@@ -20,7 +20,8 @@ def test_at_risk():
     )
     assert verdict.means_not[0] == (
         "That the other patients are safe. "
-        "A patient who is alone at risk is listed only from a measured AUC of 0.742 upwards. "
+        "A patient who is alone at risk is listed only from a measured AUC of 0.742 upwards, with "
+        "several records from slightly more. "
         "Smaller risks can stay unseen."
     )
     one = wording.verdict(_summary("at_risk", n_at_risk=1))

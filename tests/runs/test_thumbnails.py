@@ -9,6 +9,7 @@ from PIL import Image
 
 from confide.config import parse
 from confide.errors import ArgumentError, ConfigError, MismatchError
+from confide.reports.patients_view import at_risk
 from confide.runs import analyse, run
 from confide.runs.launch import split
 from confide.runs.thumbnails import MOST_RECORDS, Pictures
@@ -67,8 +68,7 @@ def test_images_are_those_of_the_records(audited, phantom):
     page = (audited / "report.html").read_text()
     assert "This report names patients and shows their images." in page
     shown = _pictures(page)
-    listed = result.patients[result.patients["at_risk"]]
-    listed = listed.sort_values(["p_value", "auc_joint"], ascending=[True, False], kind="stable")
+    listed = at_risk(result, 5000)
     assert len(listed)
     place = {record: i for i, record in enumerate(phantom.cohort.record)}
     expected = []
