@@ -106,7 +106,7 @@ def test_readme_encodes_and_trains(tmp_path):
     (tmp_path / "examples").mkdir()
     for path in (ROOT / "examples").glob("phantom_*.yaml"):
         text = path.read_text(encoding="utf-8")
-        smaller = {"n_patients": 60, "width": 32, "epochs": 2}
+        smaller = {"n_patients": 150, "width": 32, "epochs": 2}
         for key, value in smaller.items():
             text = re.sub(rf"{key}: \d+", f"{key}: {value}", text)
         (tmp_path / "examples" / path.name).write_text(text)

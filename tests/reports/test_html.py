@@ -109,7 +109,7 @@ def test_tail_and_group_figures_are_those_of_the_tables(make_result):
     ]  # fmt: skip
     shown = page(result)
     assert shown.row("0.8") == [
-        "0.8", "2.6% 1.4% to 4.0%", "0.035% 0.000% to 0.210%", "1.5% 0.3% to 3.1%",
+        "0.8", "2.6% 1.4% to 4.0%", "0.035% 0.00% to 0.21%", "1.5% 0.3% to 3.1%",
     ]  # fmt: skip
     assert shown.row("Female", "", "1.23 0.50 to 2.00")[3:] == [
         "25.0%", "227", "0.568", "+0.012 +0.001 to +0.023", "-0.002 -0.010 to +0.006",

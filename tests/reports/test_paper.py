@@ -228,11 +228,11 @@ def test_the_frontier_of_a_comparison():
     arms = [arm("plain", 0.8, 0.9), arm("$8$ <b>", 0.6, 0.8), arm("worse", 0.9, 0.7, on=False)]
     failed = arm("blind", 0.7, 0.6, on=False, guards=[{"name": "blind", "status": "failed"}])
     unknown = arm("no test", 0.7, 0.6) | {"auroc": None}
-    summary = {"attack": "lira", "arms": [*arms, failed, unknown]}
+    summary = {"attack": "lira", "frontier_by": "auc", "arms": [*arms, failed, unknown]}
     (svg,) = draw_comparison(summary, style=NATURE, kind="svg").values()
     said = words(svg)
     assert {"plain", "$8$ <b>", "worse", "blind (a guard failed)"} <= set(said)
-    assert "AUC of LiRA, all records (0.5 is guessing)" in said
+    assert "AUC of LiRA (0.5 is guessing)" in said
     assert "no test" not in said
     assert "guessing" in said
     assert "Filled, dashed line: no other recipe here is better in both," in said
@@ -242,7 +242,9 @@ def test_the_frontier_of_a_comparison():
 def test_a_frontier_of_one_recipe_has_no_line():
     arms = [arm("plain", 0.6, 0.9), arm("worse", 0.8, 0.7, on=False)]
     arms[1]["guards"] = [{"name": "order", "status": "accepted"}]
-    (svg,) = draw_comparison({"attack": "lira", "arms": arms}, style=NATURE, kind="svg").values()
+    (svg,) = draw_comparison(
+        {"attack": "lira", "frontier_by": "auc", "arms": arms}, style=NATURE, kind="svg"
+    ).values()
     said = words(svg)
     assert "Filled: no other recipe here is better in both," in said
     assert not any("line" in line for line in said)

@@ -178,6 +178,7 @@ def test_other_numbers_of_models_are_judged_by_the_mean_area(copies):
     found = compare_audits([copies / "plain", copies / "fewer"])
     assert found.summary["pairs"][0]["by"] == "mean_auc"
     assert "different numbers of models" in " ".join(found.summary["warnings"])
+    assert found.summary["frontier_by"] == "mean_auc"
     erase_signals(copies / "fewer")
     found = compare_audits([copies / "plain", copies / "fewer"])
     assert found.summary["pairs"][0]["status"] == "not_compared"

@@ -97,7 +97,8 @@ class Comparison:
 
     Attributes
     ----------
-    summary : plain JSON: verdict, warnings, attack, n_patients, n_records, arms, pairs
+    summary : plain JSON: verdict, warnings, attack, frontier_by ("auc" of the attack, or "mean_auc"
+        of patients where numbers of models or shares of patients differ), n_patients, n_records, arms, pairs
     arms : one row an audit
     groups : one row an audit and group value, see
         :func:`confide.audits.comparison_groups.group_table`
@@ -148,7 +149,10 @@ def compare(arms: Sequence[Arm], attack: str, *, warnings: Sequence[str] = ()) -
     if len(arms) < 2 or len(set(names)) < len(names):
         raise ArgumentError(f"Expected two audits or more with different names, got {names}.")
     rows = [_row(arm, attack) for arm in arms]
-    frontier = _frontier(rows)
+    # An attack finds more with more references, so that its area compares equal numbers only.
+    alike = len({(arm.summary["n_models"], arm.fraction) for arm in arms}) == 1
+    risk = "auc" if alike else "mean_auc"
+    frontier = _frontier(rows, risk)
     for row, at in zip(rows, frontier, strict=True):
         row["on_frontier"] = at
     pairs = _pairs(arms, attack)
@@ -157,6 +161,7 @@ def compare(arms: Sequence[Arm], attack: str, *, warnings: Sequence[str] = ()) -
         "verdict": headline(pairs, names),
         "warnings": [*warnings_on(arms, pairs), *dropped, *warnings],
         "attack": attack,
+        "frontier_by": risk,
         "n_patients": arms[0].summary["n_patients"],
         "n_records": arms[0].summary["n_records"],
         "arms": rows,
@@ -229,14 +234,14 @@ def _mean_area(arm: Arm) -> Interval:
     return Interval(value=alone.value, low=alone.low, high=alone.high)
 
 
-def _frontier(rows: Sequence[Mapping[str, Any]]) -> list[bool]:
-    """Which audits no other one beats in both figures, by the estimates alone."""
+def _frontier(rows: Sequence[Mapping[str, Any]], risk: str) -> list[bool]:
+    """Which audits no other one beats in `risk` and utility both, by the estimates alone."""
 
     def beaten(one: Mapping[str, Any]) -> bool:
         return any(
-            other["auc"] <= one["auc"]
+            other[risk] <= one[risk]
             and other["auroc"] >= one["auroc"]
-            and (other["auc"], other["auroc"]) != (one["auc"], one["auroc"])
+            and (other[risk], other["auroc"]) != (one[risk], one["auroc"])
             for other in rows
             if _known(other["auroc"])
         )

@@ -132,11 +132,16 @@ def _auroc(pair: Mapping[str, Any]) -> str:
 
 
 def _signed(d: Mapping[str, Any]) -> str:
-    value, low, high = (_figure(d[key]) for key in ("value", "low", "high"))
+    value, low, high = (signed(d[key]) for key in ("value", "low", "high"))
     return f"{value}, {low} to {high}"
 
 
-def _figure(value: float) -> str:
+def signed(value: float) -> str:
+    """A difference with its sign.
+
+    >>> signed(0.0123), signed(-0.0001), signed(-0.00001)
+    ('+0.012', '-0.0001', '0.000')
+    """
     # Whether a bound is below 0 decides what is said, so it is not rounded away.
     if abs(value) < 0.00005:
         return "0.000"

@@ -65,7 +65,8 @@ class Frontier:
 
 
 def frontiers(summary: Mapping[str, Any], attack: str) -> list[Frontier]:
-    """Two drawings: by the AUC of the attack, and by the corrected share at or above 0.6.
+    """Two drawings: by the AUC of the attack, or the mean AUC of patients where audits differ in
+    their numbers of models, and by the corrected share at or above 0.6.
 
     Audits without a figure of utility are left out; without any, there is no drawing.
     """
@@ -76,16 +77,17 @@ def frontiers(summary: Mapping[str, Any], attack: str) -> list[Frontier]:
     ]
     if not arms:
         return []
-    by_attack = [area(arm, "auc") for _, arm, _ in arms]
+    by_area = [area(arm, str(summary["frontier_by"])) for _, arm, _ in arms]
+    words = risk_words(summary, attack)
     by_tail = [share(part(arm, "tail", "0.6"), "corrected") for _, arm, _ in arms]
     return [
         _frontier(
             "attack",
-            f"AUC of {attack} (0.5: guessing)",
-            f"AUC of {attack}",
+            f"{words} (0.5: guessing)",
+            words,
             (0.5, "guessing"),
             arms,
-            by_attack,
+            by_area,
             numbers.ratio,
         ),
         _frontier(
@@ -98,6 +100,11 @@ def frontiers(summary: Mapping[str, Any], attack: str) -> list[Frontier]:
             lambda x: f"{100 * x:.0f}%",
         ),
     ]
+
+
+def risk_words(summary: Mapping[str, Any], attack: str) -> str:
+    """What the frontier is drawn over."""
+    return f"AUC of {attack}" if summary["frontier_by"] == "auc" else "mean AUC of patients"
 
 
 def _frontier(

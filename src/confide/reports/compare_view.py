@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from confide.audits.comparison import MEASURES, RATES, THRESHOLDS
+from confide.audits.comparison_text import signed
 from confide.reports import numbers
 from confide.reports.view import part, rows
 
@@ -194,18 +195,6 @@ def _difference(found: Mapping[str, Any] | None) -> Figure:
         high=high,
         note=note,
     )
-
-
-def signed(value: float) -> str:
-    """A difference with its sign.
-
-    >>> signed(0.0123), signed(-0.0001), signed(-0.00001)
-    ('+0.012', '-0.0001', '0.000')
-    """
-    # Whether a bound is below 0 decides what is said, so it is not rounded away.
-    if abs(value) < 0.00005:
-        return "0.000"
-    return f"{value:+.4f}" if abs(value) < 0.0005 else f"{value:+.3f}"
 
 
 def _listed(arm: Mapping[str, Any]) -> str:

@@ -20,6 +20,7 @@ from confide.reports import (
     groups_view,
     numbers,
     patients_view,
+    thumbnails,
     view,
     wording,
 )
@@ -98,6 +99,7 @@ def render(
         more_rows=Markup(patients_view.to_rows(listed[_ROWS_SHOWN:])),  # noqa: S704 - as data
         show_ids=show_ids,
         shows_images=bool(pictures),
+        most_images=thumbnails.MOST_RECORDS,
         utility=utility,
         utility_by_group=by_group,
         beside=beside.beside(by_group, utility),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from confide.reports import certificate_view, numbers
 from confide.reports.certificate_scores import of as score_words
+from confide.reports.compare_frontier import risk_words
 from confide.reports.paper_style import COLOURS, GREY, Format, Style, blank, encode, styled
 from confide.reports.view import part
 
@@ -19,7 +20,7 @@ _GUESSING = 0.5
 _AXES = {"share": "Share of the codes", "area": "Area under the ROC curve (AUC)"}
 
 Point = tuple[str, tuple[float, float, float], tuple[float, float, float], bool]
-"""Name, (low, middle, high) of the attack's AUC and of the task's AUROC, whether none beats it."""
+"""Name, (low, middle, high) of what is given away and of the task's AUROC, whether none beats it."""
 
 
 def draw_comparison(summary: Mapping[str, Any], *, style: Style, kind: Format) -> dict[str, bytes]:
@@ -37,14 +38,15 @@ def draw_comparison(summary: Mapping[str, Any], *, style: Style, kind: Format) -
     points = list(_points(summary))
     if not points:
         return {}
-    attack = numbers.attack(summary.get("attack"))
+    words = risk_words(summary, numbers.attack(summary.get("attack")))
     with styled(style):
-        return {"frontier": encode(_frontier(points, attack, style), kind)}
+        return {"frontier": encode(_frontier(points, words, style), kind)}
 
 
 def _points(summary: Mapping[str, Any]) -> Iterator[Point]:
     for arm in summary.get("arms") or []:
-        x = [numbers.number(arm.get(key)) for key in ("auc_low", "auc", "auc_high")]
+        risk = summary["frontier_by"]
+        x = [numbers.number(arm.get(f"{risk}{end}")) for end in ("_low", "", "_high")]
         y = [numbers.number(arm.get(key)) for key in ("auroc_low", "auroc", "auroc_high")]
         known = [value for value in (*x, *y) if value is not None]
         if len(known) == 6:
@@ -65,7 +67,7 @@ def _guarded(arm: Mapping[str, Any]) -> str:
     return " (a guard accepted)" if found == {"accepted"} else " (a guard failed)"
 
 
-def _frontier(points: Sequence[Point], attack: str, style: Style) -> Figure:
+def _frontier(points: Sequence[Point], words: str, style: Style) -> Figure:
     """Right is more exposed, up is more useful; the line joins audits that none beats in both."""
     figure = blank(style.single, 0.95 * style.single)
     axes = figure.add_subplot()
@@ -97,7 +99,7 @@ def _frontier(points: Sequence[Point], attack: str, style: Style) -> Figure:
         textcoords="offset points",
         color=GREY,
     )
-    axes.set_xlabel(f"AUC of {attack}, all records (0.5 is guessing)")
+    axes.set_xlabel(f"{words} (0.5 is guessing)")
     axes.set_ylabel("AUROC of the task, held-out patients")
     figure.legend(
         drawn,

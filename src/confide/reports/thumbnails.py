@@ -13,6 +13,12 @@ from confide.errors import ArgumentError
 
 SIDE = 96
 """Pixels of a side of a thumbnail, at most."""
+MOST_PATIENTS = 100
+"""Patients whose images a report shows, those most at risk."""
+MOST_RECORDS = 4
+"""Images of a patient."""
+MOST_IMAGES = 240
+"""Images of a report."""
 
 
 def data_uri(image: NDArray[Any]) -> str:

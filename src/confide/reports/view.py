@@ -152,7 +152,8 @@ def auc_interval(found: Mapping[str, Any], low: str, high: str) -> str:
 def _percent_interval(
     found: Mapping[str, Any], middle: Any, low: str = "low", high: str = "high"
 ) -> str:
-    like = numbers.number(middle) or found.get(high)  # a share of 0 has no digits to follow
+    # A tiny estimate would give both bounds decimals that say nothing.
+    like = numbers.number(found.get(high)) or middle
     return numbers.interval(
         numbers.percent(found.get(low), like=like), numbers.percent(found.get(high), like=like)
     )

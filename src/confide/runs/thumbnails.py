@@ -12,14 +12,7 @@ from confide.config import load, parse
 from confide.datasets import Data
 from confide.errors import ArgumentError, ConfigError, MismatchError
 from confide.reports.patients_view import at_risk, records_of
-from confide.reports.thumbnails import data_uri
-
-MOST_PATIENTS = 100
-"""Patients whose images a report shows, those most at risk."""
-MOST_RECORDS = 4
-"""Images of a patient."""
-MOST_IMAGES = 240
-"""Images of a report."""
+from confide.reports.thumbnails import MOST_IMAGES, MOST_PATIENTS, MOST_RECORDS, data_uri
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
