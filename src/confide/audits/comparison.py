@@ -97,8 +97,9 @@ class Comparison:
 
     Attributes
     ----------
-    summary : plain JSON: verdict, warnings, attack, frontier_by ("auc" of the attack, or "mean_auc"
-        of patients where numbers of models or shares of patients differ), n_patients, n_records, arms, pairs
+    summary : plain JSON: verdict, warnings, attack, frontier_by ("auc" of the attack, or
+        "mean_auc" of patients where numbers of models or shares of patients differ), n_patients,
+        n_records, arms, pairs
     arms : one row an audit
     groups : one row an audit and group value, see
         :func:`confide.audits.comparison_groups.group_table`

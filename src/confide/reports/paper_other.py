@@ -20,7 +20,7 @@ _GUESSING = 0.5
 _AXES = {"share": "Share of the codes", "area": "Area under the ROC curve (AUC)"}
 
 Point = tuple[str, tuple[float, float, float], tuple[float, float, float], bool]
-"""Name, (low, middle, high) of what is given away and of the task's AUROC, whether none beats it."""
+"""Name, (low, middle, high) of what is given away, and of the AUROC, whether none beats it."""
 
 
 def draw_comparison(summary: Mapping[str, Any], *, style: Style, kind: Format) -> dict[str, bytes]:
