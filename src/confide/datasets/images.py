@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from confide._tables import require_columns
+from confide.cohort import Cohort
 from confide.datasets.base import (
     ByColumn,
     ByFraction,
@@ -21,9 +24,10 @@ from confide.datasets.base import (
     naming,
     read_cohort,
 )
+from confide.datasets.folders import inside
 from confide.datasets.pixels import Pictures, open_files, open_images
 from confide.datasets.reading import Channels, Reading
-from confide.errors import ImageError, MissingFileError
+from confide.errors import MissingFileError
 
 Side = Annotated[int, Field(ge=1, le=4096)]
 
@@ -96,21 +100,15 @@ class Images(Source):
         )
         with naming(path):
             names, found = self._pictures(folder, path, frame, decided)
-            # Channels and scale as they were decided, so that equal pixels count as equal.
-            marks = (self.channels, found.shape, found.reading.scale)
             named = (self.patient, self.record, self.image if self.image in frame else None)
-            return Opened(
+            return opened_pictures(
+                found,
+                names,
+                self.channels,
                 cohort=cohort,
                 test=test,
                 frame=frame,
                 reserved=tuple(dict.fromkeys(name for name in named if name)),
-                shape=found.shape,
-                read=found.read,
-                notes=found.notes,
-                fingerprint=lambda: fingerprint_of_files(
-                    cohort, test, names, (*marks, found.mark())
-                ),
-                reading=found.reading.to_json(),
             )
 
     def _pictures(
@@ -127,20 +125,41 @@ class Images(Source):
         if not place.is_dir():
             raise MissingFileError(f"There is no folder of images {place}; check the path.")
         root, names = place.resolve(), frame[self.image].tolist()
-        files = [_inside(root, name, row) for row, name in enumerate(names)]
+        files = [inside(root, name, row) for row, name in enumerate(names)]
         return names, open_files(files, self.size, self.channels, reading)
 
 
-def _inside(folder: Path, name: object, row: int) -> Path:
-    """The file of a name from a table, which must not lead out of the (resolved) folder."""
-    if not isinstance(name, str) or "\0" in name:
-        raise ImageError(f"Row {row} has {name!r} for a file name; give each image its file.")
-    try:
-        inside = (folder / name).resolve().is_relative_to(folder)
-    except RuntimeError:  # a circle of symbolic links
-        inside = False
-    if not inside:
-        raise ImageError(
-            f"Row {row}: the file {name!r} is outside the folder {folder}; move the image into it."
-        )
-    return folder / name
+def opened_pictures(
+    found: Pictures,
+    names: Sequence[str],
+    channels: Channels,
+    *,
+    cohort: Cohort,
+    test: NDArray[np.bool_],
+    frame: pd.DataFrame,
+    reserved: tuple[str, ...],
+    notes: tuple[str, ...] = (),
+) -> Opened:
+    """Records whose inputs are pictures.
+
+    Parameters
+    ----------
+    found : the pictures, one a record
+    names : names of their files, relative to their folder; none for an array
+    channels : as the settings ask for them
+    cohort, test, frame, reserved : as in :class:`Opened`
+    notes : what was said before those of the pictures
+    """
+    # Channels and scale as they were decided, so that equal pixels count as equal.
+    marks = (channels, found.shape, found.reading.scale)
+    return Opened(
+        cohort=cohort,
+        test=test,
+        frame=frame,
+        reserved=reserved,
+        shape=found.shape,
+        read=found.read,
+        notes=(*notes, *found.notes),
+        fingerprint=lambda: fingerprint_of_files(cohort, test, names, (*marks, found.mark())),
+        reading=found.reading.to_json(),
+    )

@@ -1,0 +1,82 @@
+"""Files that a table names, in the folder where they should be."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from confide.errors import ImageError
+
+
+def inside(folder: Path, name: object, row: int) -> Path:
+    """The file of a name from a table, which must not lead out of the (resolved) folder."""
+    name = _text(name, row)
+    try:
+        within = (folder / name).resolve().is_relative_to(folder)
+    except RuntimeError:  # a circle of symbolic links
+        within = False
+    if not within:
+        raise ImageError(
+            f"Row {row}: the file {name!r} is outside the folder {folder}; move the image into it."
+        )
+    return folder / name
+
+
+def present(folder: Path, names: Sequence[object]) -> list[Path]:
+    """The files of names from a table, all of which must be in the folder.
+
+    Every folder below is listed once, instead of asking for each file.
+
+    Parameters
+    ----------
+    folder : where the names begin
+    names : one a record, with "/" between folders
+
+    Raises
+    ------
+    ImageError : a name leads out of the folder, or there is no such file; names the row, and how
+        many there are not
+    """
+    root = folder.resolve()
+    listed: dict[str, frozenset[str]] = {}
+    files: list[Path] = []
+    absent: list[int] = []
+    for row, name in enumerate(names):
+        place, _, last = _text(name, row).rpartition("/")
+        if place not in listed:
+            listed[place] = _listed(inside(root, place, row))
+        # What is not listed as a plain file may be a link, or lead elsewhere, as ".." does.
+        known = last in listed[place]
+        files.append(root / place / last if known else inside(root, name, row))
+        if not known and not _is_file(files[-1]):
+            absent.append(row)
+    if absent:
+        row = absent[0]
+        raise ImageError(
+            f"Row {row}: There is no image {files[row]} ({len(absent):,} of {len(files):,} images "
+            "are not there, or not to be read); complete the folder."
+        )
+    return files
+
+
+def _text(name: object, row: int) -> str:
+    if not isinstance(name, str) or "\0" in name:
+        raise ImageError(f"Row {row} has {name!r} for a file name; give each image its file.")
+    return name
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long, say
+        return False
+
+
+def _listed(folder: Path) -> frozenset[str]:
+    """Names of the plain files of a folder, none where it cannot be listed."""
+    try:
+        with os.scandir(folder) as entries:
+            return frozenset(e.name for e in entries if e.is_file(follow_symlinks=False))
+    except OSError:
+        return frozenset()
