@@ -185,6 +185,23 @@ def test_other_public_values_are_another_release(tmp_path):
     assert "was finished before" in found["notes"][-1]
 
 
+def test_a_split_without_both_values_of_a_label_is_told(tmp_path):
+    """The site can still encode otherwise; the receiver cannot."""
+    write_images(tmp_path, n=40)
+    path = tmp_path / IMAGES["path"]
+    table = pd.read_csv(path)
+    table[IMAGES["label"]] = np.where(table["pid"] == table["pid"][0], "AP", "PA")
+    path.write_text(table.to_csv(index=False))
+    notes = make(tmp_path, "r", IMAGES)["notes"]
+    told = [note for note in notes if note.startswith("Label 'view' has fewer than two values")]
+    # The one patient is in one of three splits.
+    assert len(told) == 2
+    assert all("Encode again under a new key" in note for note in told)
+    records = pd.read_parquet(tmp_path / "r" / "records.parquet")
+    lopsided = records.groupby("split")["view"].nunique().loc[lambda n: n < 2].index
+    assert {note.split(" records;")[0].split()[-1] for note in told} == set(lopsided)
+
+
 def test_finished_it_is_made_no_second_time(made, monkeypatch):
     folder, found = made
     before = (folder / "site" / "release.json").read_bytes()

@@ -93,7 +93,7 @@ def encode(
         records.insert(0, "code", np.arange(len(rows)))
         if settings.pseudonyms:
             records["patient"] = _pseudonyms(opened.cohort, rows)
-        notes = list(opened.notes)
+        notes = [*opened.notes, *_lopsided(table, labels)]
         if p.finished:
             manifest = p.manifest()
             notes.append("The release was finished before; nothing was left to do.")
@@ -363,6 +363,20 @@ def _table(
     table["split"] = split
     render_records(table.assign(code=np.arange(len(table))), ("code", *table.columns))
     return table
+
+
+def _lopsided(table: pd.DataFrame, labels: tuple[str, ...]) -> Iterator[str]:
+    """What the receiver cannot train on, said while the site can still encode otherwise."""
+    for name in labels:
+        if table[name].nunique() < 2:  # nothing to learn in any split
+            continue
+        for split, values in table.groupby("split")[name]:
+            if values.nunique() < 2:
+                yield (
+                    f"Label {name!r} has fewer than two values in the {len(values)} {split} "
+                    "records; no model of it can be trained on this release. Encode again under "
+                    "a new key, with a larger share for `dev` or `test` or with more patients."
+                )
 
 
 def _classes(cohort: Cohort) -> NDArray[Any]:
