@@ -116,6 +116,10 @@ class Published(Source):
         label: Label | None = self.label  # None in a source that is only looked at
         return (label,) if isinstance(label, str) else label or ()
 
+    def wants(self, group: str) -> bool:
+        """Whether a group was asked for, by name or by default."""
+        return self.groups is None or group in self.groups
+
     def find(self, root: Path, *names: str) -> Path | None:
         """The first of some tables that is in the folder, as CSV or gzipped CSV; None without any.
 
@@ -214,7 +218,6 @@ class PublishedImages(Published):
 
     Parameters
     ----------
-    path, label, groups, test : as in :class:`Published`
     size : height and width that images are resized to
     channels : 1 (grey), 3 (RGB), or "auto": grey if no image has colour
     """
@@ -275,7 +278,6 @@ class ChestFindings(PublishedImages):
 
     Parameters
     ----------
-    path, groups, test, size, channels : as in :class:`PublishedImages`
     label : a list of findings, by default all 14; or one finding, which every record must have
     uncertain : what -1 counts as; "ones" is U-Ones of Irvin et al. 2019, section 4.1
     blank : what a finding counts as that the report does not mention: unknown, or "zeros", as if
