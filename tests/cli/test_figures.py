@@ -56,7 +56,8 @@ def test_figures_of_an_attack(tmp_path):
 def test_figures_of_a_comparison(tmp_path):
     arm = {"name": "a", "auc": 0.6, "auc_low": 0.5, "auc_high": 0.7, "on_frontier": True}
     arm |= {"auroc": 0.8, "auroc_low": 0.7, "auroc_high": 0.9, "guards": []}
-    write_json(tmp_path / "compare.json", {"attack": "lira", "arms": [arm]})
+    found = {"attack": "lira", "frontier_by": "auc", "arms": [arm]}
+    write_json(tmp_path / "compare.json", found)
     assert [path.name for path in write_figures(tmp_path)] == ["frontier.pdf"]
 
 
