@@ -15,17 +15,23 @@ from torch import nn
 from confide.errors import ArgumentError
 from confide.models import (
     ModelSettings,
+    ResNet1dSettings,
     SmallCNNSettings,
     TabularResNetSettings,
+    ViTSettings,
     WRNSettings,
+    _skeleton,
     build,
 )
 from confide.models.layers import FeatureGroupNorm, initialise, n_groups
+from confide.training.forward import forward
 
 SMALL = [
     (TabularResNetSettings(width=20, depth=2), (7,)),
     (SmallCNNSettings(width=4), (3, 19, 16)),
     (WRNSettings(depth=10, width=1), (1, 16, 21)),
+    (ResNet1dSettings(width=16, depth=2), (3, 33)),
+    (ViTSettings(patch=4, width=24, depth=2, heads=2, mlp=2), (2, 12, 8)),
 ]
 
 
@@ -45,10 +51,25 @@ def _count(network: nn.Module) -> int:
         (SmallCNNSettings(), (1, 64, 64), 1.0e6, 1.3e6),
         (WRNSettings(), (1, 64, 64), 1.46e6, 1.48e6),
         (WRNSettings(), (3, 64, 48), 1.46e6, 1.48e6),
+        (WRNSettings(depth=28, width=5), (1, 64, 64), 9.1e6, 9.2e6),
+        (WRNSettings(depth=40, width=4), (1, 64, 64), 8.9e6, 9.0e6),
+        # stem, three blocks of 5 and 3 samples, two projections, seven norms, and the head
+        (
+            ResNet1dSettings(),
+            (12, 1000),
+            *[12 * 128 * 7 + 3 * 8 * 128**2 + 2 * 128**2 + 7 * 256 + 129] * 2,
+        ),
+        # patches, positions, six blocks of twelve squares of the width, a norm, and the head
+        (
+            ViTSettings(),
+            (1, 64, 64),
+            *[64 * 192 + 192 + 64 * 192 + 6 * (12 * 192**2 + 13 * 192) + 2 * 192 + 193] * 2,
+        ),
     ],
 )
 def test_number_of_parameters(settings, shape, low, high):
-    assert low <= _count(build(settings, shape, 1)) <= high
+    with torch.device("meta"):
+        assert low <= _count(_skeleton(settings, shape, 1)) <= high
 
 
 @pytest.mark.parametrize(("settings", "shape"), SMALL)
@@ -81,6 +102,31 @@ def test_a_record_does_not_see_the_rest_of_its_batch(settings, shape):
 
 
 @pytest.mark.parametrize(("settings", "shape"), SMALL)
+def test_the_output_is_the_head_of_the_features(settings, shape):
+    network = build(settings, shape, 3)
+    x = torch.randn(4, *shape, generator=torch.Generator().manual_seed(1))
+    features = network.features(x)
+    assert features.shape == (4, network.head.in_features)
+    assert torch.equal(network(x), network.head(features))
+
+
+@pytest.mark.parametrize(("settings", "shape"), SMALL)
+def test_a_stack_is_its_models(settings, shape):
+    """Mapped over weights, as in training; nothing falls back to a slow loop (a warning)."""
+    network = build(settings, shape, 2)
+    drawn = []
+    for seed in (1, 2):
+        initialise(network, torch.Generator().manual_seed(seed))
+        drawn.append({n: p.detach().clone() for n, p in network.named_parameters()})
+    x = torch.randn(2, 4, *shape, generator=torch.Generator().manual_seed(1))
+    stack = {name: torch.stack([w[name] for w in drawn]) for name in drawn[0]}
+    both = forward(network, stack, x)
+    for i in range(2):
+        alone = forward(network, {n: w[None] for n, w in drawn[i].items()}, x[i : i + 1])
+        torch.testing.assert_close(both[i], alone[0], atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize(("settings", "shape"), SMALL)
 def test_every_parameter_gets_a_gradient(settings, shape):
     network = build(settings, shape, 1)
     x = torch.randn(4, *shape, generator=torch.Generator().manual_seed(1))
@@ -107,6 +153,35 @@ def test_weights_come_from_the_generator_alone(settings, shape):
     assert np.array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
 
 
+def test_the_vision_transformer_is_that_of_pytorch():
+    """Against PyTorch's own pre-norm encoder, with the same weights."""
+    ours = build(ViTSettings(patch=4, width=24, depth=2, heads=2, mlp=2), (2, 12, 8), 3)
+    theirs = nn.ModuleList(
+        nn.TransformerEncoderLayer(
+            24, 2, 48, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        )
+        for _ in range(2)
+    )
+    for block, layer in zip(ours.blocks, theirs, strict=True):
+        pairs = {
+            "self_attn.in_proj_": block.attention.query_key_value,
+            "self_attn.out_proj.": block.attention.out,
+            "linear1.": block.linear1,
+            "linear2.": block.linear2,
+            "norm1.": block.norm1,
+            "norm2.": block.norm2,
+        }
+        layer.load_state_dict(
+            {f"{k}{w}": getattr(m, w) for k, m in pairs.items() for w in ("weight", "bias")}
+        )
+    x = torch.randn(5, 2, 12, 8, generator=torch.Generator().manual_seed(0))
+    cut = nn.functional.unfold(x, 4, stride=4).transpose(1, 2)  # (n, patches, channel row column)
+    y = ours.stem(cut) + ours.position
+    for layer in theirs:
+        y = layer(y)
+    torch.testing.assert_close(ours(x), ours.head(ours.norm(y).mean(dim=1)))
+
+
 def test_scale_of_the_weights():
     network = build(TabularResNetSettings(width=300, depth=1), (400,), 1)
     gain = 2 / (1 + 0.1**2)
@@ -116,6 +191,11 @@ def test_scale_of_the_weights():
     assert network.head.weight.std().item() == pytest.approx(math.sqrt(1 / 300), rel=0.15)
     conv = build(SmallCNNSettings(), (1, 16, 16), 1).stages[3][1].conv.weight
     assert conv.std().item() == pytest.approx(math.sqrt(gain / (256 * 9)), rel=0.01)
+    conv = build(ResNet1dSettings(), (12, 100), 1).blocks[0].conv1.weight
+    assert conv.std().item() == pytest.approx(math.sqrt(gain / (128 * 5)), rel=0.01)
+    vit = build(ViTSettings(), (1, 64, 64), 1)
+    assert vit.blocks[0].linear2.weight.std().item() == pytest.approx(768**-0.5, rel=0.01)
+    assert vit.position.std().item() == pytest.approx(0.02, rel=0.03)
 
 
 def test_feature_group_norm_is_group_norm():
@@ -145,6 +225,12 @@ def test_number_of_groups(channels, smallest, expected):
         (SmallCNNSettings(), (30,), "'small_cnn' takes .*tabular_resnet"),
         (WRNSettings(), (30,), "'wrn' takes .*tabular_resnet"),
         (WRNSettings(), (1, 32, 15), "16 x 16 pixels or more, got 32 x 15"),
+        (WRNSettings(), (12, 100), "'wrn' takes .*'resnet1d'"),
+        (ResNet1dSettings(), (1, 32, 32), r"takes records of shape \(leads, samples\).*'wrn'"),
+        (ResNet1dSettings(), (30,), "'resnet1d' takes .*'tabular_resnet'"),
+        (ResNet1dSettings(), (12, 15), "16 samples or more, got 15"),
+        (ViTSettings(), (1, 32, 36), "patches of 8 x 8 pixels, which 32 x 36 is no multiple of"),
+        (ViTSettings(), (1, 2, 3, 4), r"takes .*got \(1, 2, 3, 4\)\.$"),
     ],
 )
 def test_records_that_do_not_fit_are_refused(settings, shape, words):
@@ -162,6 +248,13 @@ def test_records_that_do_not_fit_are_refused(settings, shape, words):
         {"name": "tabular_resnet", "width": 3},
         {"name": "tabular_resnet", "depth": 0},
         {"name": "resnet"},
+        {"name": "resnet1d", "width": 3},
+        {"name": "vit", "width": 100, "heads": 3},
+        {"name": "resnet50", "depth": 50},
+        {"name": "own"},
+        {"name": "own", "module": "os.system"},
+        {"name": "own", "module": "a b:C"},
+        {"name": "own", "module": "a:C", "arguments": {"x": {1, 2}}},
     ],
 )
 def test_settings_out_of_their_domain_are_refused(block):

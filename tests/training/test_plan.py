@@ -3,8 +3,21 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
-from confide.models import SmallCNNSettings, TabularResNetSettings, WRNSettings
+from confide.models import (
+    DenseNet121Settings,
+    OwnSettings,
+    ResNet1dSettings,
+    ResNet50Settings,
+    SmallCNNSettings,
+    TabularResNetSettings,
+    ViTB16Settings,
+    ViTL16Settings,
+    ViTSettings,
+    WRNSettings,
+    build,
+)
 from confide.training.plan import Plan, activations
 from confide.training.settings import Performance, TrainSettings
 
@@ -73,6 +86,53 @@ def test_precision_and_compilation():
     assert not _plan({"epochs": 10}, device="cuda").compiles
     assert _plan(performance={"compile": True}).compiles
     assert not _plan({"epochs": 2000}, {"compile": False}, device="cuda").compiles
+
+
+IMAGE, SIGNAL = (1, 64, 64), (12, 1000)
+NEW = [
+    (ResNet1dSettings(), SIGNAL),
+    (ViTSettings(), IMAGE),
+    (ResNet50Settings(), IMAGE),
+    (DenseNet121Settings(), IMAGE),
+    (ViTB16Settings(), IMAGE),
+    (ViTL16Settings(), IMAGE),
+    (OwnSettings(module="a:B"), IMAGE),
+]
+
+
+@pytest.mark.parametrize(("model", "shape"), NEW)
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_every_model_has_a_plan(model, shape, device):
+    plan = _plan({"model": model}, device=device, shape=shape)
+    assert plan.models_at_once == 1
+    assert 1 <= plan.rows_at_once <= 2**20
+    assert _plan({"model": model}, {"models_at_once": 3}, shape=shape).models_at_once == 3
+    assert activations(ViTL16Settings(), IMAGE) > activations(ViTB16Settings(), IMAGE)
+
+
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [
+        (ResNet1dSettings(), SIGNAL),
+        (ViTSettings(), IMAGE),
+        (SmallCNNSettings(), IMAGE),
+        (WRNSettings(), IMAGE),
+    ],
+)
+def test_activations_are_about_those_that_backward_keeps(model, shape):
+    network = build(model, shape, 1)
+    kept = {}
+
+    def keep(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes() // 4
+        return tensor
+
+    weights = {p.untyped_storage().data_ptr() for p in network.parameters()}
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        out = network(torch.zeros(1, *shape))
+    n = sum(size for place, size in kept.items() if place not in weights)
+    assert out.shape == (1, 1)
+    assert 0.4 < activations(model, shape) / n < 2.5
 
 
 def test_activations_grow_with_the_network():

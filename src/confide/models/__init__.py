@@ -9,14 +9,23 @@ A new architecture is a file with the network, a settings class in `settings.py`
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from confide.errors import ArgumentError
 from confide.models.settings import (
     DeepViTSettings,
+    DenseNet121Settings,
     ModelSettings,
+    OwnSettings,
+    ResNet1dSettings,
+    ResNet50Settings,
     SmallCNNSettings,
     TabularResNetSettings,
+    TimmSettings,
+    ViTB16Settings,
+    ViTL16Settings,
+    ViTSettings,
     WRNSettings,
 )
 
@@ -24,21 +33,37 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from confide.models.base import Network
+
 __all__ = [
     "DeepViTSettings",
+    "DenseNet121Settings",
     "ModelSettings",
+    "OwnSettings",
+    "ResNet1dSettings",
+    "ResNet50Settings",
     "SmallCNNSettings",
     "TabularResNetSettings",
+    "ViTB16Settings",
+    "ViTL16Settings",
+    "ViTSettings",
     "WRNSettings",
     "build",
     "build_code_classifier",
     "build_plain_classifier",
 ]
 
-_SMALLEST_IMAGE = 16
+_SMALLEST = 16  # pixels of a side, or samples
+_SMALLEST_OF_TIMM = 32  # halved five times
 
 
-def build(settings: ModelSettings, input_shape: tuple[int, ...], n_outputs: int) -> nn.Module:
+def build(
+    settings: ModelSettings,
+    input_shape: tuple[int, ...],
+    n_outputs: int,
+    *,
+    folder: Path = Path(),
+) -> Network:
     """Make a network on the CPU, its weights drawn from a fixed seed.
 
     Draw other weights with :func:`confide.models.layers.initialise`.  No global random state is
@@ -47,8 +72,9 @@ def build(settings: ModelSettings, input_shape: tuple[int, ...], n_outputs: int)
     Parameters
     ----------
     settings : one of the settings classes of this package
-    input_shape : shape of one record, (features,) or (channels, height, width)
+    input_shape : shape of one record, (features,), (channels, height, width) or (leads, samples)
     n_outputs : logits a record
+    folder : files that the settings name are relative to it
 
     Returns
     -------
@@ -57,11 +83,25 @@ def build(settings: ModelSettings, input_shape: tuple[int, ...], n_outputs: int)
     Raises
     ------
     ArgumentError : the architecture does not take records of this shape
+    MissingExtraError, MissingFileError : see :func:`confide.models.timm_nets.pretrained`
+    ConfigError : see :class:`confide.models.own.OwnNetwork`
     """
+    import torch
+
     from confide.models.layers import initialise
 
     _check_shape(settings, input_shape)
-    return _made(lambda: _skeleton(settings, input_shape[0], n_outputs), initialise)
+    if isinstance(settings, OwnSettings):
+        from confide.models.own import OwnNetwork
+
+        return OwnNetwork(settings, input_shape, n_outputs)
+    if isinstance(settings, TimmSettings) and settings.weights is not None:
+        from confide.models.timm_nets import pretrained
+
+        network = pretrained(settings, input_shape, n_outputs, folder=folder)
+        initialise(network, torch.Generator().manual_seed(0))
+        return network
+    return _made(lambda: _skeleton(settings, input_shape, n_outputs), initialise)
 
 
 def build_code_classifier(
@@ -141,9 +181,10 @@ def build_plain_classifier(
     return _made(make, initialise_uniform)
 
 
-def _made(
-    make: Callable[[], nn.Module], draw: Callable[[nn.Module, torch.Generator], None]
-) -> nn.Module:
+Made = TypeVar("Made", bound="nn.Module")
+
+
+def _made(make: Callable[[], Made], draw: Callable[[nn.Module, torch.Generator], None]) -> Made:
     import torch
 
     with torch.device("meta"):  # so that torch draws nothing from its global generator
@@ -163,11 +204,14 @@ def _deep_vit(
     return DeepViT(n_rows, width, n_outputs, **pieces, position=position)
 
 
-def _skeleton(settings: ModelSettings, n_inputs: int, n_outputs: int) -> nn.Module:
+def _skeleton(settings: ModelSettings, shape: tuple[int, ...], n_outputs: int) -> Network:
+    from confide.models.resnet1d import ResNet1d
     from confide.models.small_cnn import SmallCNN
     from confide.models.tabular_resnet import TabularResNet
+    from confide.models.vit import ViT
     from confide.models.wrn import WideResNet
 
+    n_inputs = shape[0]
     match settings:
         case TabularResNetSettings(width=width, depth=depth):
             return TabularResNet(n_inputs, n_outputs, width=width, depth=depth)
@@ -175,22 +219,60 @@ def _skeleton(settings: ModelSettings, n_inputs: int, n_outputs: int) -> nn.Modu
             return SmallCNN(n_inputs, n_outputs, width=width)
         case WRNSettings(depth=depth, width=width):
             return WideResNet(n_inputs, n_outputs, depth=depth, width=width)
+        case ResNet1dSettings(width=width, depth=depth):
+            return ResNet1d(n_inputs, n_outputs, width=width, depth=depth)
+        case ViTSettings():
+            return ViT(shape, n_outputs, **settings.model_dump(exclude={"name"}))
+        case TimmSettings():
+            from confide.models.timm_nets import TimmNetwork
+
+            return TimmNetwork(settings, shape, n_outputs)
+        case _:
+            raise ArgumentError(f"No network is made from {type(settings).__name__}.")
+
+
+_FORMS = {"tables": "(features,)", "images": "(channels, height, width)"}
+_FORMS["signals"] = "(leads, samples)"
+_KINDS = {1: "tables", 3: "images", 2: "signals"}  # by axes of a record
+_REMEDIES = {
+    "tables": "for tables use 'tabular_resnet'",
+    "images": "for images use 'small_cnn' or 'wrn'",
+    "signals": "for signals use 'resnet1d'",
+}
 
 
 def _check_shape(settings: ModelSettings, input_shape: tuple[int, ...]) -> None:
-    if isinstance(settings, TabularResNetSettings):
-        if len(input_shape) != 1:
-            raise ArgumentError(
-                f"Model 'tabular_resnet' takes records of shape (features,), got {input_shape}; "
-                "for images use 'small_cnn' or 'wrn'."
-            )
-    elif len(input_shape) != 3:
+    kind = _KINDS.get(len(input_shape))
+    if settings.takes == "any":
+        return
+    if kind != settings.takes:
+        remedy = f"; {_REMEDIES[kind]}" if kind else ""
         raise ArgumentError(
-            f"Model {settings.name!r} takes records of shape (channels, height, width), got "
-            f"{input_shape}; for tables use 'tabular_resnet'."
+            f"Model {settings.name!r} takes records of shape {_FORMS[settings.takes]}, got "
+            f"{input_shape}{remedy}."
         )
-    elif min(input_shape[1:]) < _SMALLEST_IMAGE:
+    if kind == "signals" and input_shape[1] < _SMALLEST:
         raise ArgumentError(
-            f"Model {settings.name!r} needs images of {_SMALLEST_IMAGE} x {_SMALLEST_IMAGE} pixels "
-            f"or more, got {input_shape[1]} x {input_shape[2]}."
+            f"Model {settings.name!r} needs signals of {_SMALLEST} samples or more, got "
+            f"{input_shape[1]}."
+        )
+    if kind == "images":
+        _check_image(settings, input_shape)
+
+
+def _check_image(settings: ModelSettings, input_shape: tuple[int, ...]) -> None:
+    height, width = input_shape[1:]
+    patch = 16 if isinstance(settings, ViTB16Settings | ViTL16Settings) else 1
+    smallest = _SMALLEST_OF_TIMM if isinstance(settings, TimmSettings) else _SMALLEST
+    if isinstance(settings, ViTSettings):
+        patch, smallest = settings.patch, settings.patch
+    if min(height, width) < smallest:
+        raise ArgumentError(
+            f"Model {settings.name!r} needs images of {smallest} x {smallest} pixels or more, got "
+            f"{height} x {width}."
+        )
+    if height % patch or width % patch:
+        raise ArgumentError(
+            f"Model {settings.name!r} cuts images into patches of {patch} x {patch} pixels, which "
+            f"{height} x {width} is no multiple of; choose another size."
         )

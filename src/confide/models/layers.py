@@ -56,18 +56,23 @@ class FeatureGroupNorm(nn.Module):
 def initialise(network: nn.Module, generator: torch.Generator) -> None:
     """Draw all weights of `network` anew, in place, from `generator` alone.
 
-    He normal (He et al., ICCV 2015) for leaky ReLU: by fan-out for convolutions, by fan-in for
-    linear layers; the layer named "head" has unit gain.  Biases are 0, scales of norms 1.
+    A network with a method ``draw(generator)`` does it by that.  Otherwise He normal (He et al.,
+    ICCV 2015) for leaky ReLU: by fan-out for convolutions, by fan-in for linear layers; the layer
+    named "head" has unit gain.  Biases are 0, scales of norms 1.
 
     Raises
     ------
     ArgumentError : a module of another kind has weights of its own
     """
+    draw = getattr(network, "draw", None)
+    if draw is not None:
+        draw(generator)
+        return
     for name, module in network.named_modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear):
             fan_out, fan_in = module.weight.shape[:2]
             fan = fan_in
-            if isinstance(module, nn.Conv2d):
+            if not isinstance(module, nn.Linear):
                 fan = fan_out * math.prod(module.kernel_size)
             gain = 1.0 if name == "head" else 2.0 / (1.0 + SLOPE**2)
             module.weight.normal_(0.0, math.sqrt(gain / fan), generator=generator)
@@ -82,6 +87,27 @@ def initialise(network: nn.Module, generator: torch.Generator) -> None:
             continue
         if module.bias is not None:
             module.bias.zero_()
+
+
+@torch.no_grad()
+def initialise_transformer(network: nn.Module, generator: torch.Generator) -> None:
+    """Draw all weights of a transformer anew, in place, from `generator` alone.
+
+    Linear layers and patch projections normal with variance 1 / fan-in, biases 0, scales of norms
+    1; tokens and positions normal with standard deviation 0.02.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            fan_in = module.weight[0].numel()
+            module.weight.normal_(0.0, 1.0 / math.sqrt(fan_in), generator=generator)
+            if module.bias is not None:
+                module.bias.zero_()
+        elif isinstance(module, nn.LayerNorm):
+            module.weight.fill_(1.0)
+            module.bias.zero_()
+        else:
+            for parameter in module.parameters(recurse=False):
+                parameter.normal_(0.0, 0.02, generator=generator)
 
 
 @torch.no_grad()

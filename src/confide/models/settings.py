@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+Kind = Literal["tables", "images", "signals", "any"]
+"""What records are: (features,), (channels, height, width), (leads, samples), or any of these."""
 
 
 class Settings(BaseModel):
@@ -16,6 +20,8 @@ class Settings(BaseModel):
 class TabularResNetSettings(Settings):
     """A residual network for tables; the defaults are those of Knolle et al., Nature 656 (2026)."""
 
+    takes: ClassVar[Kind] = "tables"
+
     name: Literal["tabular_resnet"] = "tabular_resnet"
     width: int = Field(default=300, ge=4)
     depth: int = Field(default=6, ge=1)
@@ -24,12 +30,16 @@ class TabularResNetSettings(Settings):
 class SmallCNNSettings(Settings):
     """A plain convolutional network; 1.2 million parameters at the default width."""
 
+    takes: ClassVar[Kind] = "images"
+
     name: Literal["small_cnn"] = "small_cnn"
     width: int = Field(default=32, ge=4)
 
 
 class WRNSettings(Settings):
     """A wide residual network WRN-depth-width; depth is 6n + 4."""
+
+    takes: ClassVar[Kind] = "images"
 
     name: Literal["wrn"] = "wrn"
     depth: int = Field(default=28, ge=10)
@@ -43,6 +53,117 @@ class WRNSettings(Settings):
                 f"Expected depth={self.depth} to be 6n + 4; use {below} or {below + 6}."
             )
         return self
+
+
+class ResNet1dSettings(Settings):
+    """A residual network for signals, such as ECGs.
+
+    Parameters
+    ----------
+    width : maps of every layer
+    depth : blocks of two convolutions; each but the first halves the number of samples
+    """
+
+    takes: ClassVar[Kind] = "signals"
+
+    name: Literal["resnet1d"] = "resnet1d"
+    width: int = Field(default=128, ge=4)
+    depth: int = Field(default=3, ge=1, le=16)
+
+
+class ViTSettings(Settings):
+    """A small vision transformer; 2.7 million parameters at the defaults.
+
+    Parameters
+    ----------
+    patch : side of the square patches in pixels; the sides of the images are multiples of it
+    width : numbers a patch, a multiple of `heads`
+    depth : blocks
+    heads : of each attention
+    mlp : width of the hidden layer of a block, as a multiple of `width`
+    """
+
+    takes: ClassVar[Kind] = "images"
+
+    name: Literal["vit"] = "vit"
+    patch: int = Field(default=8, ge=1)
+    width: int = Field(default=192, ge=4)
+    depth: int = Field(default=6, ge=1)
+    heads: int = Field(default=3, ge=1)
+    mlp: int = Field(default=4, ge=1)
+
+    @model_validator(mode="after")
+    def _whole_heads(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(
+                f"Expected width={self.width} to be a multiple of heads={self.heads}; use "
+                f"{max(1, round(self.width / self.heads)) * self.heads}."
+            )
+        return self
+
+
+class TimmSettings(Settings):
+    """Base of the networks of timm, from the extra `vision`.
+
+    Parameters
+    ----------
+    weights : null, to draw all weights anew for each model; a .safetensors file of timm's weights
+        of this network, to start all models from them, with a newly drawn head; or hub, to fetch
+        timm's own from the Hugging Face hub.  The file's digest is kept in the manifest
+    """
+
+    takes: ClassVar[Kind] = "images"
+    architecture: ClassVar[str]
+
+    weights: Literal["hub"] | Path | None = None
+
+
+class ResNet50Settings(TimmSettings):
+    """ResNet-50 (He et al., CVPR 2016); 23.5 million parameters without its head."""
+
+    architecture: ClassVar[str] = "resnet50"
+
+    name: Literal["resnet50"] = "resnet50"
+
+
+class DenseNet121Settings(TimmSettings):
+    """DenseNet-121 (Huang et al., CVPR 2017); 7.0 million parameters without its head."""
+
+    architecture: ClassVar[str] = "densenet121"
+
+    name: Literal["densenet121"] = "densenet121"
+
+
+class ViTB16Settings(TimmSettings):
+    """ViT-B/16 (Dosovitskiy et al., ICLR 2021), patches of 16 x 16; 86 million parameters."""
+
+    architecture: ClassVar[str] = "vit_base_patch16_224"
+
+    name: Literal["vit_b16"] = "vit_b16"
+
+
+class ViTL16Settings(TimmSettings):
+    """ViT-L/16 (Dosovitskiy et al., ICLR 2021), patches of 16 x 16; 303 million parameters."""
+
+    architecture: ClassVar[str] = "vit_large_patch16_224"
+
+    name: Literal["vit_l16"] = "vit_l16"
+
+
+class OwnSettings(Settings):
+    """A network of your own: a class that is installed, by name.
+
+    Parameters
+    ----------
+    module : "package.module:Class", a torch.nn.Module; importing it runs its code
+    arguments : by name, for the class
+    """
+
+    takes: ClassVar[Kind] = "any"
+
+    name: Literal["own"] = "own"
+    module: str = Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")
+    arguments: dict[str, JsonValue] = Field(default_factory=dict)
 
 
 class DeepViTSettings(Settings):
@@ -67,5 +188,15 @@ class DeepViTSettings(Settings):
 
 
 ModelSettings = Annotated[
-    TabularResNetSettings | SmallCNNSettings | WRNSettings, Field(discriminator="name")
+    TabularResNetSettings
+    | ResNet1dSettings
+    | SmallCNNSettings
+    | WRNSettings
+    | ViTSettings
+    | ResNet50Settings
+    | DenseNet121Settings
+    | ViTB16Settings
+    | ViTL16Settings
+    | OwnSettings,
+    Field(discriminator="name"),
 ]

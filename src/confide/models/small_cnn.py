@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
+from confide.models.base import Network
 from confide.models.layers import leaky_relu, n_groups
 
 STAGES = 4
@@ -23,7 +24,7 @@ class ConvNorm(nn.Module):
         return leaky_relu(self.norm(self.conv(x)))
 
 
-class SmallCNN(nn.Module):
+class SmallCNN(Network):
     """Four stages of two convolutions, 2 x 2 maximum between them, mean over the image, linear.
 
     Stage i has ``width * 2**i`` maps.  The first convolution has stride 2, which takes three
@@ -39,9 +40,8 @@ class SmallCNN(nn.Module):
         )
         self.head = nn.Linear(sizes[-1], outputs)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(n, channels, height, width) -> (n, outputs)."""
+    def features(self, x: Tensor) -> Tensor:
+        """(n, channels, height, width) -> (n, maps)."""
         for i, stage in enumerate(self.stages):
             x = stage(functional.max_pool2d(x, 2) if i else x)
-        out: Tensor = self.head(x.mean(dim=(-2, -1)))
-        return out
+        return x.mean(dim=(-2, -1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from confide.models.base import Network
 from confide.models.layers import FeatureGroupNorm, leaky_relu, n_groups
 
 
@@ -24,7 +25,7 @@ class Block(nn.Module):
         return out
 
 
-class TabularResNet(nn.Module):
+class TabularResNet(Network):
     """Pre-activation residual network (n, features) -> (n, outputs).
 
     With 300 units and 6 blocks the network of Knolle et al., Nature 656:192-198 (2026), for
@@ -41,10 +42,9 @@ class TabularResNet(nn.Module):
         self.norm = FeatureGroupNorm(groups, width)
         self.head = nn.Linear(width, outputs)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(n, features) -> (n, outputs)."""
+    def features(self, x: Tensor) -> Tensor:
+        """(n, features) -> (n, width)."""
         x = self.stem(x)
         for block in self.blocks:
             x = block(x)
-        out: Tensor = self.head(leaky_relu(self.norm(x)))
-        return out
+        return leaky_relu(self.norm(x))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from confide.models.base import Network
 from confide.models.layers import leaky_relu
 
 GROUPS = 16
@@ -33,7 +34,7 @@ class Block(nn.Module):
         return out
 
 
-class WideResNet(nn.Module):
+class WideResNet(Network):
     """WRN-depth-width with group norm (16 groups) and leaky ReLU.
 
     Zagoruyko and Komodakis, BMVC 2016; norm and activation as in Knolle et al., Nature
@@ -54,10 +55,9 @@ class WideResNet(nn.Module):
         self.norm = nn.GroupNorm(GROUPS, size)
         self.head = nn.Linear(size, outputs)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(n, channels, height, width) -> (n, outputs)."""
+    def features(self, x: Tensor) -> Tensor:
+        """(n, channels, height, width) -> (n, width)."""
         x = self.stem(x)
         for block in self.blocks:
             x = block(x)
-        out: Tensor = self.head(leaky_relu(self.norm(x)).mean(dim=(-2, -1)))
-        return out
+        return leaky_relu(self.norm(x)).mean(dim=(-2, -1))

@@ -6,9 +6,16 @@ import math
 from dataclasses import dataclass
 
 from confide.models.settings import (
+    DenseNet121Settings,
     ModelSettings,
+    OwnSettings,
+    ResNet1dSettings,
+    ResNet50Settings,
     SmallCNNSettings,
     TabularResNetSettings,
+    ViTB16Settings,
+    ViTL16Settings,
+    ViTSettings,
     WRNSettings,
 )
 from confide.training.settings import Performance, TrainSettings
@@ -25,13 +32,12 @@ from confide.training.settings import Performance, TrainSettings
 #     300 units, 6 blocks, 64 features, batch 512      1: 6.7   16: 0.80  128: 0.53
 #     small CNN, 28 x 28, batch 256                    1: 6.2    8: 1.5    32: 0.76
 #   a wide residual network fills the device alone
+# Networks that are not named are trained one by one.
 _MOST = {
     ("cpu", "tabular_resnet"): 16,
     ("cpu", "small_cnn"): 16,  # large images or batches are kept apart by _MEMORY
-    ("cpu", "wrn"): 1,
     ("cuda", "tabular_resnet"): 128,
     ("cuda", "small_cnn"): 32,
-    ("cuda", "wrn"): 1,
 }
 _MEMORY = {"cpu": 2**28, "cuda": 16 * 2**30}  # bytes that one stack may take
 # Compiling took 12 to 20 s on that machine, once for all stacks of a size, and saved 54 ms a step
@@ -79,7 +85,7 @@ class Plan:
         if performance.models_at_once == "auto":
             # weights, their gradients, momenta and average, then what backward needs
             one = 4 * (5 * n_parameters + batch * floats)
-            at_once = max(1, min(_MOST[device, train.model.name], _MEMORY[device] // one))
+            at_once = max(1, min(_MOST.get((device, train.model.name), 1), _MEMORY[device] // one))
         else:
             at_once = performance.models_at_once
         compiles = performance.compile
@@ -109,3 +115,23 @@ def activations(model: ModelSettings, input_shape: tuple[int, ...]) -> int:
             # six results a block, half the numbers in each next stage
             per_block = 6 * 16 * width * math.prod(input_shape[1:])
             return size + per_block * (depth - 4) // 6 * 7 // 4
+        case ResNet1dSettings(width=width):
+            # six results a block, half the samples in each next one
+            return size + 2 * 6 * width * input_shape[1]
+        case ViTSettings(patch=patch, width=width, depth=depth, heads=heads, mlp=mlp):
+            rows = math.prod(input_shape[1:]) // patch**2
+            return size + _transformer(rows, width, depth, heads, mlp)
+        case ViTB16Settings():
+            return size + _transformer(math.prod(input_shape[1:]) // 16**2 + 1, 768, 12, 12, 4)
+        case ViTL16Settings():
+            return size + _transformer(math.prod(input_shape[1:]) // 16**2 + 1, 1024, 24, 16, 4)
+        case ResNet50Settings() | DenseNet121Settings():
+            # 11 and 7 million results of convolutions at 224 x 224, and their norms; those of a
+            # dense block are read by all layers behind them
+            return 700 * math.prod(input_shape[1:])
+        case OwnSettings():
+            return 1000 * size  # not known; enough for the other networks
+
+
+def _transformer(rows: int, width: int, depth: int, heads: int, mlp: int) -> int:
+    return depth * rows * ((10 + 2 * mlp) * width + 3 * heads * rows)

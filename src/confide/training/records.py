@@ -15,6 +15,7 @@ from confide.cohort import Task
 from confide.errors import ArgumentError
 
 _IMAGES_AT_ONCE = 4096
+_NUMBERS_AT_ONCE = 2**22  # of signals
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -23,9 +24,11 @@ class Records:
 
     Attributes
     ----------
-    inputs : (n_all, n_features) float32 or (n_all, channels, height, width) uint8
+    inputs : (n_all, n_features) float32, (n_all, leads, samples) float32 or
+        (n_all, channels, height, width) uint8
     label : (n_audited,) int64, or (n_audited, n_labels) float32 with NaN for unknown
-    mean, scale : (channels, 1, 1) float32 of the audited images; None for tables
+    mean, scale : (channels, 1, 1) float32 of the audited images, or (leads, 1) of the audited
+        signals; None for tables
     task : of the labels
     n_outputs : logits a record
     """
@@ -54,7 +57,7 @@ class Records:
         label = label[:n_audited]
         _check_label(label, task, n_classes)
         data = torch.from_numpy(_writeable(inputs)).to(device)
-        mean, scale = _statistics(data[:n_audited]) if data.ndim == 4 else (None, None)
+        mean, scale = _statistics(data[:n_audited])
         kind = np.float32 if task == "multilabel" else np.int64
         return cls(
             inputs=data,
@@ -71,7 +74,7 @@ class Records:
         return tuple(self.inputs.shape[1:])
 
     def standardised(self, rows: Tensor | slice) -> Tensor:
-        """(n, ...) float32 inputs of some rows; images with mean 0 and sd 1 in each channel."""
+        """(n, ...) float32 inputs of some rows; mean 0, sd 1 by channel or lead."""
         x = self.inputs[rows]
         if self.mean is None or self.scale is None:
             return x
@@ -80,14 +83,16 @@ class Records:
 
 def _check_inputs(inputs: NDArray[Any], n_audited: int) -> None:
     table = inputs.ndim == 2 and inputs.dtype == np.float32
+    signals = inputs.ndim == 3 and inputs.dtype == np.float32
     images = inputs.ndim == 4 and inputs.dtype == np.uint8
-    if not (table or images) or 0 in inputs.shape:
+    if not (table or signals or images) or 0 in inputs.shape:
         raise ArgumentError(
-            "Expected inputs as float32 (records, features) or uint8 (records, channels, height, "
-            f"width), none of them empty, got {inputs.dtype} {inputs.shape}."
+            "Expected inputs as float32 (records, features) or (records, leads, samples), or uint8 "
+            "(records, channels, height, width), none of them empty, got "
+            f"{inputs.dtype} {inputs.shape}."
         )
     _check.in_range(1, len(inputs), n_audited=n_audited)
-    if table:
+    if not images:
         _check.finite(inputs=inputs)
 
 
@@ -114,7 +119,31 @@ def _writeable(array: NDArray[Any]) -> NDArray[Any]:
     return array if shareable else array.astype(array.dtype.newbyteorder("="), order="C", copy=True)
 
 
-def _statistics(images: Tensor) -> tuple[Tensor, Tensor]:
+def _statistics(inputs: Tensor) -> tuple[Tensor, Tensor] | tuple[None, None]:
+    """Mean and standard deviation by which records are standardised; tables are already."""
+    if inputs.ndim == 4:
+        return _of_images(inputs)
+    return _of_signals(inputs) if inputs.ndim == 3 else (None, None)
+
+
+def _of_signals(signals: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each lead, (leads, 1), in two passes over pieces."""
+    n, leads, samples = signals.shape
+    pieces = torch.split(signals, max(1, _NUMBERS_AT_ONCE // (leads * samples)))
+    mean = torch.zeros(leads, dtype=torch.float64, device=signals.device)
+    for part in pieces:
+        mean += part.double().sum(dim=(0, 2))
+    mean /= n * samples
+    squares = torch.zeros_like(mean)
+    for part in pieces:
+        squares += (part.double() - mean[:, None]).square().sum(dim=(0, 2))
+    sd = (squares / (n * samples)).sqrt()
+    # A constant lead becomes 0; what is left of it is rounding.
+    scale = torch.where(sd > 1e-12 * mean.abs(), sd, 1.0)
+    return mean.float()[:, None], scale.float()[:, None]
+
+
+def _of_images(images: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each channel, from exact integer sums."""
     total = torch.zeros(images.shape[1], dtype=torch.int64, device=images.device)
     squares = torch.zeros_like(total)
