@@ -211,9 +211,11 @@ def test_a_configuration_cannot_be_changed():
 
 def test_a_configuration_of_another_command(tmp_path):
     path = tmp_path / "c.yaml"
-    path.write_text("data: {name: release, path: r, label: view}\n")
-    with pytest.raises(ConfigError, match="is for `confide encode train`: its data are releases"):
+    path.write_text("data: {name: release, path: r, label: view}\ncompare: {arms: plain}\n")
+    with pytest.raises(ConfigError, match="unknown key compare"):
         load(path)
+    path.write_text("data: {name: release, path: r, label: view}\n")
+    assert load(path)[0].data.path == (Path("r"),)
     assert load_as(CodesConfig, path)[0].data.sites == ("r",)
     path.write_text("data: {name: embedded}\n")
     with pytest.raises(ConfigError, match="is for other commands: `confide encode train` takes"):

@@ -25,6 +25,7 @@ from confide.datasets import KNOWN as SOURCES
 from confide.datasets import AnySource
 from confide.datasets.base import Settings
 from confide.encoders.settings import EncodeSettings, NeuraCryptSettings
+from confide.encoders.source import ReleasedCodes
 from confide.errors import ConfigError, MissingFileError
 from confide.inversion.settings import AttackBlock
 from confide.training.codes_settings import CodeTrainSettings
@@ -113,7 +114,7 @@ class Config(Settings):
     Everything but `performance` changes the answer.
     """
 
-    data: AnySource
+    data: Annotated[AnySource | ReleasedCodes, Field(discriminator="name")]
     train: TrainSettings = TrainSettings()
     audit: AuditBlock = AuditBlock()
     encode: Annotated[EncodeSettings, named("neuracrypt")] = NeuraCryptSettings()
@@ -283,13 +284,9 @@ def parse_as(kind: type[Kind], raw: dict[str, Any], where: str = "the configurat
     # A block with nothing in it, which YAML reads as null, is one of defaults.
     given = {key: value for key, value in given.items() if value is not None}
     data = given.get("data")
-    of_codes = isinstance(data, dict) and data.get("name") == "release"
-    if of_codes != (kind is CodesConfig) and isinstance(data, dict) and "name" in data:
+    if kind is CodesConfig and isinstance(data, dict) and data.get("name", "release") != "release":
         raise ConfigError(
-            f"{where} is for `confide encode train`: its data are releases."
-            if of_codes
-            else f"{where} is for other commands: `confide encode train` takes data: {{name: "
-            "release}."
+            f"{where} is for other commands: `confide encode train` takes data: {{name: release}}."
         )
     try:
         return kind.model_validate(given)

@@ -27,8 +27,9 @@ from confide.encoders.publish import Publisher
 from confide.encoders.published import render_records
 from confide.encoders.settings import EncodeSettings, NeuraCryptSettings
 from confide.encoders.shards import SHARD_BYTES
+from confide.encoders.source import ReleasedCodes
 from confide.encoders.state import KeyState
-from confide.errors import TableError
+from confide.errors import ConfigError, TableError
 from confide.runs.models import Progress, silent
 
 MAX_CALIBRATION = 512
@@ -110,6 +111,10 @@ def open_with_key(config: Config, folder: Path, key: Key, state: KeyState) -> Op
     A split by a public seed would tell where in the table a patient stands to everybody who has the
     table; so the seed is one that the key derives from it.
     """
+    if isinstance(config.data, ReleasedCodes):
+        raise ConfigError(
+            f"data.path names {config.data.path[0]}, which holds codes already; name the records."
+        )
     binding = state.binding
     reading = (binding["calibration"].get("reading") or None) if binding else None
     opened = config.data.open(folder, reading=reading)
