@@ -22,16 +22,20 @@ app = typer.Typer(
 
 @app.command("list", epilog="Example: confide data list")
 def list_sources(json: Json = False) -> None:
-    """List the data sources that a configuration can name."""
+    """List the data sources that a configuration can name, and where to get published ones."""
     from confide.datasets import KNOWN
 
-    known = {name: source.description for name, source in KNOWN.items()}
+    known = {
+        name: {"description": source.description, "homepage": getattr(source, "homepage", None)}
+        for name, source in KNOWN.items()
+    }
     if json:
         as_json(known)
         return
     width = max(map(len, known))
-    for name, description in known.items():
-        typer.echo(f"{name:<{width}}  {description}")
+    for name, about in known.items():
+        where = f" ({about['homepage']})" if about["homepage"] else ""
+        typer.echo(f"{name:<{width}}  {about['description']}{where}")
 
 
 def _checked(context: typer.Context, parameter: typer.CallbackParam, what: str) -> str:
@@ -48,16 +52,24 @@ def describe(
             metavar="NAME|CONFIG",
             callback=_checked,
             autocompletion=choices.data,
-            help="embedded, phantom, or a YAML file.",
+            help="A data source, or a YAML file.",
         ),
     ],
+    path: Annotated[
+        Path | None,
+        typer.Option(
+            "--path",
+            metavar="FOLDER",
+            help="Where a published data set lies, as its publisher lays it out.",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Describe a cohort: records, patients, labels, groups, gaps and duplicates."""
     from confide.datasets import describe as describe_data
 
     with show.waiting("Reading the records"):
-        found = describe_data(_load(what))
+        found = describe_data(_load(what, path))
     if json:
         as_json(found)
         return
@@ -66,26 +78,50 @@ def describe(
     show.tables(renderables(found, title=what))
 
 
-def _load(what: str) -> Data:
+def _load(what: str, place: Path | None) -> Data:
     from confide import config
     from confide._check import did_you_mean
     from confide.datasets import KNOWN
-    from confide.errors import ConfigError, MissingFileError
+    from confide.errors import ArgumentError, MissingFileError
 
     path = Path(what)
     if what in KNOWN and not path.is_file():
-        needs = [name for name, field in KNOWN[what].model_fields.items() if field.is_required()]
-        if needs:
-            keys = ", ".join(f"data.{name}" for name in needs)
-            raise ConfigError(
-                f"The data source {what!r} reads files of yours: write a configuration with {keys} "
-                "and describe that."
-            )
-        raw: dict[str, Any] = {"data": {"name": what}}
-        return config.parse(raw, f"data source {what!r}").data.load()
+        return _load_source(what, place)
+    if place is not None:
+        raise ArgumentError(
+            f"--path goes with the name of a data source, and {what!r} is none."
+            f"{did_you_mean(what, KNOWN)}"
+        )
     if not path.exists() and not path.suffix:
         raise MissingFileError(
             f"{what!r} is neither a data source nor a file.{did_you_mean(what, KNOWN)}"
         )
     settings, folder = config.load(path)
     return settings.data.load(folder)
+
+
+def _load_source(name: str, place: Path | None) -> Data:
+    from confide import config
+    from confide.datasets import KNOWN
+    from confide.errors import ArgumentError, ConfigError
+
+    source = KNOWN[name]
+    if place is not None and "path" not in source.model_fields:
+        raise ArgumentError(f"The data source {name!r} reads no files; leave --path out.")
+    given = {"name": name} | ({} if place is None else {"path": str(place)})
+    needs = [key for key, field in source.model_fields.items() if field.is_required()]
+    if needs == ["path"] and place is None:
+        where = getattr(source, "homepage", None)
+        raise ConfigError(
+            f"The data source {name!r} reads files of yours: say where they are by --path, or "
+            "write a configuration with data.path and describe that."
+            + (f" They are to be had from {where}." if where else "")
+        )
+    if not set(needs) <= set(given):
+        keys = ", ".join(f"data.{key}" for key in needs)
+        raise ConfigError(
+            f"The data source {name!r} reads files of yours: write a configuration with {keys} "
+            "and describe that."
+        )
+    raw: dict[str, Any] = {"data": given}
+    return config.parse(raw, f"data source {name!r}").data.load()
