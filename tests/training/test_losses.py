@@ -59,3 +59,26 @@ def test_losses_of_models_do_not_mix():
     (gradient,) = torch.autograd.grad(losses(z, y, "binary")[1], z)
     assert gradient[1].abs().min() > 0
     assert gradient[0].abs().max() == gradient[2].abs().max() == 0
+
+
+def test_label_smoothing():
+    z, s = RNG.normal(size=(2, 6, 3)), 0.3
+    y = RNG.integers(0, 3, (2, 6))
+    p = np.exp(z) / np.exp(z).sum(axis=-1, keepdims=True)
+    q = np.eye(3)[y] * (1 - s) + s / 3
+    got = losses(torch.tensor(z), torch.tensor(y), "multiclass", smoothing=s)
+    np.testing.assert_allclose(got.numpy(), -(q * np.log(p)).sum(axis=-1).mean(axis=1), rtol=1e-12)
+    # one logit is two logits, one of them 0
+    two = torch.stack([torch.zeros(2, 6, dtype=torch.float64), torch.tensor(z[..., 0])], dim=-1)
+    expected = losses(two, torch.tensor(y % 2), "multiclass", smoothing=s)
+    got = losses(torch.tensor(z[..., :1]), torch.tensor(y % 2), "binary", smoothing=s)
+    torch.testing.assert_close(got, expected)
+
+
+def test_label_smoothing_leaves_unknown_labels_out():
+    z, s = RNG.normal(size=(1, 6, 4)), 0.2
+    y = RNG.choice([0.0, 1.0, np.nan], size=(1, 6, 4))
+    known = [i for i in np.ndindex(y.shape) if not np.isnan(y[i])]
+    expected = [(1 - s) * _bce(z[i], y[i]) + s / 2 * (_bce(z[i], 0) + _bce(z[i], 1)) for i in known]
+    got = losses(torch.tensor(z), torch.tensor(y), "multilabel", smoothing=s)
+    np.testing.assert_allclose(got.numpy(), [np.mean(expected)], rtol=1e-12)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from itertools import islice
 
 import numpy as np
 import pytest
 import torch
 
-from confide.training.stream import batches
+from confide.training.stream import balanced_batches, batches
 
 
 def _draw(rows, size, n, seed=0):
@@ -47,3 +48,57 @@ def test_the_order_depends_on_the_generator_alone():
     assert np.array_equal(_draw(np.arange(50), 8, 20, 3), _draw(np.arange(50), 8, 20, 3))
     assert not np.array_equal(_draw(np.arange(50), 8, 20, 3), _draw(np.arange(50), 8, 20, 4))
     assert torch.equal(state, torch.get_rng_state())
+
+
+def _balanced(rows, label, size, n, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    stream = balanced_batches(torch.as_tensor(rows), torch.as_tensor(label), size, generator)
+    return torch.stack(list(islice(stream, n))).numpy()
+
+
+@pytest.mark.parametrize("size", [1, 5, 8, 64])
+@pytest.mark.parametrize("counts", [(30, 3, 7), (1, 40), (9,), (2, 0, 5)])
+def test_classes_are_drawn_equally_often_and_members_within_them(counts, size):
+    rng = np.random.default_rng(size)
+    label = np.repeat(np.arange(len(counts)), counts)
+    rows = rng.choice(1000, len(label), replace=False)
+    order = rng.permutation(len(label))
+    rows, label = rows[order], label[order]
+    drawn = _balanced(rows, label, size, 30)
+    assert drawn.shape == (30, size)
+    class_of = dict(zip(rows.tolist(), label.tolist(), strict=True))
+    n_classes = np.count_nonzero(counts)
+    for n in (1, 2, 7, 30):
+        seen = drawn[:n].ravel()
+        per_class = np.bincount([class_of[i] for i in seen.tolist()], minlength=len(counts))
+        present = per_class[np.array(counts) > 0]
+        assert present.min() >= n * size // n_classes
+        assert present.max() <= -(-n * size // n_classes)
+        for k, of_class in enumerate(per_class):
+            times = [np.count_nonzero(seen == i) for i, c in class_of.items() if c == k]
+            if times:
+                assert min(times) >= of_class // len(times)
+                assert max(times) <= -(-of_class // len(times))
+
+
+def test_places_of_classes_are_uniform():
+    # of 4 classes the one that comes first in 400 streams: 100 each, sd 8.7
+    first = [_balanced(np.arange(4), np.arange(4), 1, 1, seed)[0, 0] for seed in range(400)]
+    assert np.abs(np.bincount(first) - 100).max() < 36
+
+
+def test_balanced_order_depends_on_the_generator_alone():
+    state = torch.get_rng_state()
+    label = np.arange(50) % 3
+    found = [_balanced(np.arange(50), label, 8, 20, seed) for seed in (3, 3, 4)]
+    assert np.array_equal(found[0], found[1])
+    assert not np.array_equal(found[0], found[2])
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_the_order_of_before_is_unchanged():
+    """SHA-256 of an order drawn before there were balanced batches."""
+    generator = torch.Generator().manual_seed(3555316550)
+    drawn = torch.stack(list(islice(batches(torch.arange(5, 48), 7, generator), 30)))
+    digest = hashlib.sha256(drawn.numpy().astype("<i8").tobytes()).hexdigest()
+    assert digest == "78914a5e02c39e6f9aad82f5ad68b53627f3942892cf5e36faf9f583abc26f2c"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,14 @@ from confide.audits.result import AuditResult
 from confide.cohort import Cohort
 from confide.config import AuditBlock, Config
 from confide.datasets import Data, Source
-from confide.errors import ArgumentError
+from confide.errors import ArgumentError, ConfigError
 from confide.runs.analysis import analyse
 from confide.runs.canaries import plant
 from confide.runs.guards import data_warnings, designed
 from confide.runs.looks import named
 from confide.runs.models import Progress, silent, train_models
 from confide.training.base import FunctionTrainer, Trainer
-from confide.training.settings import Performance, TrainSettings
+from confide.training.settings import Dev, Performance, TrainSettings
 
 _PLACES = {"path", "images", "array"}
 """Where data lie; the fingerprint tells whether they are the same, so a folder can move."""
@@ -106,9 +107,13 @@ def run(
         until=rule,
         fdr=fdr,
         progress=progress,
-        about={"audit": settings, **about},
+        about={"audit": settings, **_promised(trainer), **about},
     )
     return analyse(Path(out))
+
+
+def _promised(trainer: Trainer) -> dict[str, Any]:
+    return {} if trainer.privacy is None else {"privacy": trainer.privacy}
 
 
 def run_config(
@@ -153,12 +158,14 @@ def run_source(
     """
     train, audit = train or TrainSettings(), audit or AuditBlock()
     data = source.load(folder)
+    fingerprint, guards = data.fingerprint(), designed(data)
+    data, apart = set_apart(data, train.dev)
     planted, canary = plant(data, audit.canaries, audit.seed)
     audited, heldout = split(planted)
     asked = source.model_dump(mode="json")
     return run(
         audited,
-        _torch_trainer(planted, train, performance, audit.fraction),
+        _torch_trainer(planted, apart, train, performance, audit.fraction, folder=folder),
         out,
         heldout=heldout,
         n_models=audit.n_models,
@@ -173,10 +180,10 @@ def run_source(
             "data": {k: v for k, v in asked.items() if k not in _PLACES},
             "train": train.model_dump(mode="json"),
         },
-        fingerprint=data.fingerprint(),
+        fingerprint=fingerprint,
         title=_title(source),
-        guards=designed(data),
-        warnings=data_warnings(data),
+        guards=guards,
+        warnings=[*data_warnings(data), *_of_apart(apart, train.dev)],
         notes=list(data.notes),
     )
 
@@ -187,27 +194,107 @@ def split(data: Data) -> tuple[Cohort, Cohort | None]:
     return data.cohort.select(~data.test), held
 
 
-def trainer_of(config: Config, data: Data, expected_members: float | None = None) -> Trainer:
+def set_apart(data: Data, dev: Dev | None) -> tuple[Data, Data | None]:
+    """The data without the patients that choose the epoch, and the data of those.
+
+    They influence every model, so they are neither audited nor test patients.  `keep: last` sets
+    the same patients apart.
+
+    Parameters
+    ----------
+    data : all records
+    dev : `train.dev`; None leaves the data as they are
+
+    Raises
+    ------
+    ConfigError : nobody would be left to audit, or the records set apart have one class alone, by
+        which an epoch cannot be chosen
+    """
+    if dev is None:
+        return data, None
+    rows = np.flatnonzero(~data.test)
+    cohort = data.cohort.select(rows)
+    if cohort.n_patients < 2:
+        raise ConfigError(
+            "train.dev sets patients apart, but only one patient is not held out; leave it out."
+        )
+    chosen = rows[cohort.split(dev.fraction, dev.seed)[1]]
+    apart = _selected(data, chosen)
+    label = apart.cohort.label
+    if apart.cohort.task != "multilabel" and len(np.unique(label)) < 2:
+        raise ConfigError(
+            f"The {apart.cohort.n_records:,} records that train.dev sets apart (fraction "
+            f"{dev.fraction:g}, seed {dev.seed}) are all of the class "
+            f"{data.cohort.classes[label[0]]!r}, so they cannot choose an epoch; set a larger "
+            "fraction or another seed."
+        )
+    return _selected(data, np.setdiff1d(np.arange(data.cohort.n_records), chosen)), apart
+
+
+def _selected(data: Data, rows: NDArray[np.intp]) -> Data:
+    return replace(
+        data, cohort=data.cohort.select(rows), inputs=data.inputs[rows], test=data.test[rows]
+    )
+
+
+def _of_apart(apart: Data | None, dev: Dev | None) -> list[str]:
+    """What a reader must know of the patients that were set apart."""
+    if apart is None or dev is None:
+        return []
+    patients = f"{apart.cohort.n_patients:,} patients ({apart.cohort.n_records:,} records)"
+    if dev.keep == "last":
+        return [
+            f"{patients} were set apart by train.dev: no model saw them, and nobody audits them."
+        ]
+    return [
+        f"{patients} were set apart to choose the epoch of each model (train.dev). They influence "
+        "every model, so they are neither audited nor test patients, and nothing here says how "
+        "much of them the models give away."
+    ]
+
+
+def trainer_of(
+    config: Config,
+    data: Data,
+    expected_members: float | None = None,
+    apart: Data | None = None,
+    folder: Path = Path(),
+) -> Trainer:
     """The PyTorch trainer of a configuration, with the data in its order: audited, held out.
 
-    `expected_members` records train a model on average; the design's number by default.
+    Parameters
+    ----------
+    config : its `train`, `performance` and `audit.fraction`
+    data, apart : from :func:`set_apart`
+    expected_members : records that train a model on average; the design's number by default
+    folder : from :func:`confide.config.load`
     """
     return _torch_trainer(
-        data, config.train, config.performance, config.audit.fraction, expected_members
+        data,
+        apart,
+        config.train,
+        config.performance,
+        config.audit.fraction,
+        expected_members,
+        folder=folder,
     )
 
 
 def _torch_trainer(
     data: Data,
+    apart: Data | None,
     train: TrainSettings,
     performance: Performance | None,
     fraction: float,
     expected_members: float | None = None,
+    *,
+    folder: Path,
 ) -> Trainer:
     from confide.training.trainer import TorchTrainer
 
     cohort, order = data.cohort, _order(data.test)
     n_audited = int((~data.test).sum())
+    chooses = apart is not None and train.dev is not None and train.dev.keep == "best"
     return TorchTrainer(
         inputs=data.inputs[order],
         label=cohort.label[order],
@@ -215,8 +302,11 @@ def _torch_trainer(
         n_classes=len(cohort.classes),
         n_audited=n_audited,
         expected_members=expected_members or fraction * n_audited,
+        patient=cohort.patient_index[order][:n_audited],
         settings=train,
         performance=performance,
+        dev=(apart.inputs, apart.cohort.label) if apart is not None and chooses else None,
+        folder=folder,
     )
 
 

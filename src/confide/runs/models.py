@@ -20,7 +20,7 @@ from confide.cohort import Cohort
 from confide.errors import FolderError, SignalError, TrainingError
 from confide.runs.looks import BLOCK, Rule, Until, planned, train_until
 from confide.stores import AuditFolder, write_table
-from confide.training.base import Trainer
+from confide.training.base import Fit, Trainer
 
 Progress = Callable[[int, int], None]
 """Called with (models finished, models in all)."""
@@ -149,7 +149,7 @@ def _train_pending(
             continue
         members = cohort.expand(membership[group])
         try:
-            logits, trace = trainer.fit_traced(members, folder.manifest["seeds"][group])
+            found = trainer.fit_whole(members, folder.manifest["seeds"][group])
         except TrainingError as error:
             one = group.stop - group.start == 1
             which = f"Model {group.start}" if one else f"Models {group.start} to {group.stop - 1}"
@@ -157,18 +157,18 @@ def _train_pending(
                 f"{which}: {error} Finished models are safe in "
                 f"{folder.path}; run the same command again to resume."
             ) from error
-        _write_group(folder, group, logits, trace, cohort, heldout)
+        _write_group(folder, group, found, cohort, heldout)
         progress(int(folder.done.sum()), n_models)
 
 
 def _write_group(
     folder: AuditFolder,
     group: slice,
-    logits: NDArray[np.float32],
-    trace: NDArray[np.float32] | None,
+    found: Fit,
     cohort: Cohort,
     heldout: Cohort | None,
 ) -> None:
+    logits, trace = found.logits, found.trace
     n, extra = cohort.n_records, 0 if heldout is None else heldout.n_records
     if logits.ndim != 4 or logits.shape[:2] != (group.stop - group.start, n + extra):
         raise TrainingError(
@@ -206,6 +206,8 @@ def _write_group(
         if array.shape != (total, *part.shape[1:]):
             raise FolderError(f"{folder.path}: stored {name} have shape {array.shape}.")
         array[group] = part
+    if found.epochs is not None:
+        folder.manifest.setdefault("epochs", [None] * total)[group] = found.epochs.tolist()
     folder.manifest["models"][group] = ["done"] * (group.stop - group.start)
     folder.save()
 

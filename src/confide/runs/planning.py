@@ -17,7 +17,7 @@ from confide.audits.power import detectable_auc
 from confide.config import AuditBlock, Config
 from confide.datasets import Data
 from confide.runs.canaries import plant
-from confide.runs.launch import split, trainer_of
+from confide.runs.launch import set_apart, split, trainer_of
 from confide.runs.looks import BLOCK, StandardError, named, planned
 
 _BUDGETS = (16, 32, 64, 128, 256)
@@ -35,9 +35,9 @@ def plan(config: Config, folder: Path, *, measure: bool = True) -> dict[str, Any
     Returns
     -------
     plain JSON: n_models, n_patients and n_records (without canaries), n_canaries (patients),
-    n_heldout_records (without canaries), models_at_once, disk_bytes, seconds (None when not
-    measured), budgets, until (None without it); of n_models and their time and disk, with `until`
-    these are the most.
+    n_heldout_records (without canaries), n_dev_patients (set apart by `train.dev`), models_at_once,
+    disk_bytes, seconds (None when not measured), budgets, until (None without it); of n_models and
+    their time and disk, with `until` these are the most, and so is the time with `dev.patience`.
 
     `budgets`: for several numbers of models, all in one block, `se` (standard error of a patient's
     AUC without a leak), `half_width` of a 95 % interval there, `smallest_detectable_auc` (the
@@ -58,7 +58,7 @@ def plan(config: Config, folder: Path, *, measure: bool = True) -> dict[str, Any
     block = BLOCK if audit.until else None
     # Refused early.
     masks.balanced(audit.n_models, 1, fraction=audit.fraction, block=block)
-    data = config.data.load(folder)
+    data, apart = set_apart(config.data.load(folder), config.train.dev)
     cohort, _ = split(data)
     planted, canary = plant(data, audit.canaries, audit.seed)
     _, heldout = split(planted)
@@ -67,14 +67,15 @@ def plan(config: Config, folder: Path, *, measure: bool = True) -> dict[str, Any
     stored = len(data.test) * config.train.views * n_outputs * 4 + cohort.n_patients + n_canaries
     if config.train.trace:
         stored += 4 * int((~planted.test).sum())
-    seconds = _seconds(config, planted) if measure else None
+    seconds = _seconds(config, planted, apart, folder) if measure else None
     return {
         "n_models": audit.n_models,
         "n_patients": cohort.n_patients,
         "n_records": cohort.n_records,
         "n_canaries": n_canaries,
         "n_heldout_records": 0 if heldout is None else heldout.n_records,
-        "models_at_once": trainer_of(config, planted).models_at_once,
+        "n_dev_patients": 0 if apart is None else apart.cohort.n_patients,
+        "models_at_once": trainer_of(config, planted, apart=apart, folder=folder).models_at_once,
         "disk_bytes": audit.n_models * stored,
         "seconds": seconds,
         "budgets": [
@@ -153,8 +154,8 @@ def models_for(se: float, fraction: float) -> int:
     return BLOCK * math.ceil(n / BLOCK - 1e-9)
 
 
-def _seconds(config: Config, data: Data) -> float:
-    """Extrapolated from short trainings of one group of models on this machine."""
+def _seconds(config: Config, data: Data, apart: Data | None, folder: Path) -> float:
+    """Extrapolated from short trainings of one group of models on this machine, of all epochs."""
     cohort, _ = split(data)
     expected = config.audit.fraction * cohort.n_records
     batch = min(config.train.batch_size, max(1, round(expected)))
@@ -162,7 +163,7 @@ def _seconds(config: Config, data: Data) -> float:
     took = []
     for epochs in (1, 1, 3):  # the first warms up
         train = config.train.model_copy(update={"epochs": epochs})
-        trainer = trainer_of(config.model_copy(update={"train": train}), data, few)
+        trainer = trainer_of(config.model_copy(update={"train": train}), data, few, apart, folder)
         size = min(trainer.models_at_once, config.audit.n_models)
         members = cohort.expand(masks.balanced(max(size, 4), cohort.n_patients))[:size]
         start = time.perf_counter()

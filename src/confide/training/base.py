@@ -10,6 +10,7 @@ import copy
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -20,6 +21,23 @@ from confide.errors import ArgumentError, ConfideError, TrainingError
 _EXPECTED = "expected fit(train, query, seed) -> logits of the records in query"
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Fit:
+    """What came of training some models.
+
+    Attributes
+    ----------
+    logits : see :meth:`Trainer.fit`
+    trace : see :meth:`Trainer.fit_traced`
+    epochs : (n,) int64 epoch, counted from 1, whose weights each model kept; None where all models
+        kept the last
+    """
+
+    logits: NDArray[np.float32]
+    trace: NDArray[np.float32] | None = None
+    epochs: NDArray[np.int64] | None = None
+
+
 class Trainer(ABC):
     """Trains models that differ in their members and their seed, and in nothing else.
 
@@ -27,10 +45,13 @@ class Trainer(ABC):
     ----------
     models_at_once : how many models one call of `fit` takes at most
     keeps_traces : whether `fit_traced` returns ranges of loss traces
+    privacy : what differential privacy the training guarantees, as
+        :func:`confide.training.accounting.account` says it; None where it claims none
     """
 
     models_at_once: int = 1
     keeps_traces: bool = False
+    privacy: dict[str, Any] | None = None
 
     @abstractmethod
     def fit(self, members: NDArray[np.bool_], seeds: Sequence[int]) -> NDArray[np.float32]:
@@ -60,6 +81,11 @@ class Trainer(ABC):
             members or not, NaN where no label is known; None where `keeps_traces` is false
         """
         return self.fit(members, seeds), None
+
+    def fit_whole(self, members: NDArray[np.bool_], seeds: Sequence[int]) -> Fit:
+        """All that is kept of a training; what an audit calls."""
+        logits, trace = self.fit_traced(members, seeds)
+        return Fit(logits=logits, trace=trace)
 
     def describe(self) -> dict[str, Any]:
         """JSON-able settings that change the answer; kept in the manifest, compared on resume."""

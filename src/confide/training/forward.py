@@ -15,8 +15,8 @@ from confide.training.losses import losses
 Weights = dict[str, Tensor]
 """Name of a parameter -> (n_models, ...) values."""
 
-LossFunction = Callable[[Weights, Tensor, Tensor], Tensor]
-"""(weights, inputs, labels) of stacked models -> (n_models,) losses."""
+LossFunction = Callable[..., Tensor]
+"""(weights, inputs, labels, *draws) of stacked models -> (n_models,) losses."""
 
 
 def forward(network: nn.Module, weights: Weights, x: Tensor, *, half: bool = False) -> Tensor:
@@ -46,11 +46,11 @@ def loss_function(network: nn.Module, task: Task, *, half: bool) -> LossFunction
     return loss_of
 
 
-def compiled(loss_of: LossFunction, weights: Weights, x: Tensor, y: Tensor) -> LossFunction:
+def compiled(loss_of: LossFunction, weights: Weights, *example: Tensor | None) -> LossFunction:
     """`loss_of` compiled and tried on an example, or itself, with a warning, where that fails."""
     fast: LossFunction = torch.compile(loss_of, dynamic=False)
     try:  # backward too, which is compiled apart
-        torch.autograd.grad(fast(weights, x, y).sum(), list(weights.values()))
+        torch.autograd.grad(fast(weights, *example).sum(), list(weights.values()))
     except RuntimeError as error:
         warnings.warn(
             f"torch.compile does not work here ({type(error).__name__}); training goes on "

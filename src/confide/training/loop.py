@@ -7,7 +7,7 @@ that it would take alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -19,11 +19,13 @@ from torch import Tensor, nn
 from confide.errors import TrainingError
 from confide.models.layers import initialise
 from confide.training import augment
+from confide.training.dev import BestEpoch
 from confide.training.forward import LossFunction, Weights, forward
 from confide.training.plan import Plan
 from confide.training.records import Records
+from confide.training.regularise import Chances, width_of_head
 from confide.training.settings import SGD, TrainSettings
-from confide.training.stream import batches
+from confide.training.stream import balanced_batches, batches
 
 _VIEWS_SEED = 20220
 """Of the augmented views: one constant, so that all models are asked the same questions."""
@@ -36,11 +38,13 @@ class Dice:
     weights: torch.Generator
     order: torch.Generator
     chance: torch.Generator
+    mixup: torch.Generator
+    dropout: torch.Generator
 
     @classmethod
     def of(cls, seed: int) -> Dice:
-        """Three independent generators from one seed."""
-        states = np.random.SeedSequence(seed).generate_state(3, np.uint32)
+        """Independent generators from one seed; further ones would not change the first."""
+        states = np.random.SeedSequence(seed).generate_state(5, np.uint32)
         return cls(*(torch.Generator().manual_seed(int(state)) for state in states))
 
 
@@ -53,27 +57,42 @@ def train(
     settings: TrainSettings,
     plan: Plan,
     after_epoch: Callable[[Weights], None] | None = None,
+    best: BestEpoch | None = None,
 ) -> Weights:
     """Train one model for each of `members` and return the stacked (averaged) weights.
+
+    Those after the last epoch, or after the best epoch of each model where `best` looks for it.
 
     Parameters
     ----------
     network : the architecture; its own weights are overwritten
-    loss_of : its losses, see :func:`confide.training.forward.loss_function`
+    loss_of : its losses, see :func:`confide.training.forward.loss_function` and, where something
+        regularises, :func:`confide.training.regularise.regularised_loss`
     members : (n_members,) int64 rows of each model
     seeds : one a model
     after_epoch : called with the weights as they are, not their average, to look at and not to keep
+    best : looks at the averaged weights after each epoch; training ends when all models have
+        stopped
 
     Raises
     ------
-    TrainingError : the loss of a model is not finite; names its position
+    TrainingError : the loss of a model that has not stopped is not finite; names its position
     """
     device = records.inputs.device
     dice = [Dice.of(seed) for seed in seeds]
-    weights = {n: w.to(device).requires_grad_() for n, w in _drawn(network, dice).items()}
+    weights = {n: w.to(device).requires_grad_() for n, w in drawn(network, dice).items()}
     average = {name: tensor.detach().clone() for name, tensor in weights.items()}
-    optimizer = _optimizer(settings, list(weights.values()))
-    streams = [batches(rows, plan.batch, d.order) for rows, d in zip(members, dice, strict=True)]
+    optimizer = optimizer_of(settings, list(weights.values()))
+    streams = [
+        _batches(rows, d, records, settings, plan) for rows, d in zip(members, dice, strict=True)
+    ]
+    chances = Chances(
+        settings,
+        [d.mixup for d in dice],
+        [d.dropout for d in dice],
+        (plan.batch, width_of_head(network) if settings.dropout else 0),
+        device,
+    )
     stack = (len(dice), plan.batch)
     step = 0
     for epoch in range(settings.epochs):
@@ -91,18 +110,25 @@ def train(
             if chance is not None:
                 x = augment.apply(x, chance[:, i].flatten(0, 1), settings.augment)
             y = records.label[rows]
-            loss = loss_of(weights, x.view(*stack, *x.shape[1:]), y.view(*stack, *y.shape[1:]))
+            x, y = x.view(*stack, *x.shape[1:]), y.view(*stack, *y.shape[1:])
+            loss = loss_of(weights, x, y, *chances.draw())
             finite &= loss.detach().isfinite()
             rate = settings.optimizer.lr * settings.schedule.factor(step / plan.steps)
             optimizer.param_groups[0]["lr"] = rate
             optimizer.zero_grad()
             torch.autograd.backward(loss.sum())
             optimizer.step()
-            _follow(average, weights, decay_at(settings.ema, step))
+            follow(average, weights, decay_at(settings.ema, step))
+        if best is not None:
+            finite |= best.stopped
         _refuse_divergence(finite, f"in epoch {epoch + 1}", settings)
         if after_epoch is not None:
             after_epoch(weights)
-    return average
+        if best is not None:
+            best.add(average)
+            if bool(best.stopped.all()):
+                break
+    return average if best is None else best.weights
 
 
 def decay_at(ema: float, step: int) -> float:
@@ -140,7 +166,17 @@ def evaluate(
     return out.numpy()
 
 
-def _drawn(network: nn.Module, dice: Sequence[Dice]) -> Weights:
+def _batches(
+    rows: Tensor, dice: Dice, records: Records, settings: TrainSettings, plan: Plan
+) -> Iterator[Tensor]:
+    if settings.balance:
+        label = records.label[rows.to(records.label.device)].cpu()
+        return balanced_batches(rows, label, plan.batch, dice.order)
+    return batches(rows, plan.batch, dice.order)
+
+
+def drawn(network: nn.Module, dice: Sequence[Dice]) -> Weights:
+    """First weights of each model, stacked; the network's own are overwritten."""
     drawn = []
     for d in dice:
         initialise(network, d.weights)
@@ -148,7 +184,8 @@ def _drawn(network: nn.Module, dice: Sequence[Dice]) -> Weights:
     return {name: torch.stack([weights[name] for weights in drawn]) for name in drawn[0]}
 
 
-def _optimizer(settings: TrainSettings, weights: list[Tensor]) -> torch.optim.Optimizer:
+def optimizer_of(settings: TrainSettings, weights: list[Tensor]) -> torch.optim.Optimizer:
+    """The optimizer of the settings, for stacked weights."""
     o = settings.optimizer
     if isinstance(o, SGD):
         return torch.optim.SGD(
@@ -160,7 +197,8 @@ def _optimizer(settings: TrainSettings, weights: list[Tensor]) -> torch.optim.Op
 
 
 @torch.no_grad()
-def _follow(average: Weights, weights: Weights, decay: float) -> None:
+def follow(average: Weights, weights: Weights, decay: float) -> None:
+    """Move the average of the weights towards them, in place."""
     torch._foreach_lerp_(list(average.values()), list(weights.values()), 1.0 - decay)
 
 
