@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-DATA = ("ecg", "embedded", "images", "phantom", "table")
+DATA = (
+    "chexpert",
+    "ecg",
+    "embed",
+    "embedded",
+    "fairvision",
+    "fitzpatrick17k",
+    "images",
+    "mimic-cxr",
+    "mimic-iv-ed",
+    "phantom",
+    "ptb-xl",
+    "table",
+)
 FORMATS = ("pdf", "svg", "png")
 GUARDS = ("blind", "recipe")
 MEMBERSHIP_ATTACKS = (
