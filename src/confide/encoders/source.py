@@ -171,7 +171,7 @@ def _refuse_unlike(paths: list[Path], releases: tuple[Release, ...]) -> None:
 
 
 def _with_patients(path: Path, release: Release, truth: pd.DataFrame | None) -> pd.DataFrame:
-    """The table of a release with who is who, in the order of the site's table where it is known."""
+    """The table of a release with who is who, in the order of the site's table where known."""
     table = release.records.copy()
     if truth is not None:
         table[_RECORD], table[_PATIENT] = truth["record"].array, truth["patient"].array
