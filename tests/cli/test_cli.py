@@ -138,20 +138,6 @@ def test_bad_usage_is_exit_code_2(confide, arguments):
     assert "Traceback" not in err
 
 
-def test_data_list(confide):
-    code, out, err = confide("data", "list")
-    assert (code, err) == (0, "")
-    assert [line.split()[0] for line in out.splitlines()] == [
-        "ecg",
-        "embedded",
-        "images",
-        "phantom",
-        "table",
-    ]
-    code, out, err = confide("data", "list", "--json")
-    assert set(strict(out)) == {"ecg", "embedded", "images", "phantom", "table"}
-
-
 def test_data_describe_by_name_and_by_configuration(confide, config):
     code, out, err = confide("data", "describe", "embedded", "--json")
     assert (code, err) == (0, "")
