@@ -1,4 +1,4 @@
-"""Any images: a table and a folder of PNG, JPEG or DICOM files, or an array."""
+"""Any images: a table and a folder of image files, or an array."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from confide.datasets.base import (
 )
 from confide.datasets.folders import inside
 from confide.datasets.pixels import Pictures, open_files, open_images
-from confide.datasets.reading import Channels, Reading
+from confide.datasets.reading import Channels, Progress, Reading, silent
 from confide.errors import MissingFileError
 
 Side = Annotated[int, Field(ge=1, le=4096)]
@@ -39,15 +39,18 @@ class Images(Source):
     ----------
     path : the table, CSV or Parquet
     image : column of the file names, relative to the folder
-    images : folder of PNG, JPEG or DICOM files; the folder of the table by default
+    images : folder of PNG, JPEG, TIFF, DICOM, .npy or .npz files, one image each; the folder of the
+        table by default
     array : an .npz or .npy file with all images in the order of the table, instead of files
     array_key : name of the array in an .npz file; the first by default
     patient, label, groups, record, test : as in :class:`confide.datasets.Table`
     size : height and width that images are resized to
     channels : 1 (grey), 3 (RGB), or "auto": grey if no image has colour
+    cache : folder where decoded images of files are kept, so that they are decoded once; changes no
+        pixel, and is no part of what a run is compared by
     """
 
-    description: ClassVar[str] = "any images: a table and PNG, JPEG or DICOM files, or an array"
+    description: ClassVar[str] = "any images: a table and image files, or an array"
 
     name: Literal["images"] = "images"
     path: Path
@@ -62,6 +65,7 @@ class Images(Source):
     test: ByFraction | ByColumn = ByFraction()
     size: tuple[Side, Side] = (64, 64)
     channels: Channels = "auto"
+    cache: Path | None = Field(default=None, exclude=True)
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
@@ -69,18 +73,30 @@ class Images(Source):
             raise ValueError("images come from `array` or from files (`image`, `images`), not both")
         if self.array is None and self.array_key is not None:
             raise ValueError("`array_key` names an array in `array`, which is not given")
+        if self.array is not None and self.cache is not None:
+            raise ValueError("`cache` keeps images of files; images in `array` need none")
         return self
 
-    def load(self, folder: Path = Path()) -> Data:
-        """See :meth:`Source.load`."""
-        return self.open(folder).load()
+    def load(self, folder: Path = Path(), progress: Progress = silent) -> Data:
+        """See :meth:`Source.load`; `progress` as in :meth:`open`."""
+        return self.open(folder, progress=progress).load()
 
-    def open(self, folder: Path = Path(), reading: Mapping[str, Any] | None = None) -> Opened:
-        """See :meth:`Source.open`; images are decoded when they are read.
+    def open(
+        self,
+        folder: Path = Path(),
+        reading: Mapping[str, Any] | None = None,
+        progress: Progress = silent,
+    ) -> Opened:
+        """See :meth:`Source.open`; images are decoded when they are read, or kept in the cache.
 
         Which channels and which scale of 16-bit images are decided from all images together; with
         `reading`, they are taken from there.  Then images in colour become grey where grey was
         decided.
+
+        Parameters
+        ----------
+        folder, reading : as in :meth:`Source.open`
+        progress : called with (images finished, images in all) whenever images are decoded
 
         Raises
         ------
@@ -99,7 +115,7 @@ class Images(Source):
             test=self.test,
         )
         with naming(path):
-            names, found = self._pictures(folder, path, frame, decided)
+            names, found = self._pictures(folder, path, frame, decided, progress)
             named = (self.patient, self.record, self.image if self.image in frame else None)
             return opened_pictures(
                 found,
@@ -109,10 +125,16 @@ class Images(Source):
                 test=test,
                 frame=frame,
                 reserved=tuple(dict.fromkeys(name for name in named if name)),
+                progress=progress,
             )
 
     def _pictures(
-        self, folder: Path, path: Path, frame: pd.DataFrame, reading: Reading | None
+        self,
+        folder: Path,
+        path: Path,
+        frame: pd.DataFrame,
+        reading: Reading | None,
+        progress: Progress,
     ) -> tuple[list[str], Pictures]:
         """Names of the files, if there are any, and the images."""
         if self.array is not None:
@@ -126,7 +148,10 @@ class Images(Source):
             raise MissingFileError(f"There is no folder of images {place}; check the path.")
         root, names = place.resolve(), frame[self.image].tolist()
         files = [inside(root, name, row) for row, name in enumerate(names)]
-        return names, open_files(files, self.size, self.channels, reading)
+        cache = None if self.cache is None else folder / self.cache
+        return names, open_files(
+            files, self.size, self.channels, reading, cache=cache, progress=progress
+        )
 
 
 def opened_pictures(
@@ -139,6 +164,7 @@ def opened_pictures(
     frame: pd.DataFrame,
     reserved: tuple[str, ...],
     notes: tuple[str, ...] = (),
+    progress: Progress = silent,
 ) -> Opened:
     """Records whose inputs are pictures.
 
@@ -149,6 +175,7 @@ def opened_pictures(
     channels : as the settings ask for them
     cohort, test, frame, reserved : as in :class:`Opened`
     notes : what was said before those of the pictures
+    progress : called with (images finished, images in all) when they are read
     """
     # Channels and scale as they were decided, so that equal pixels count as equal.
     marks = (channels, found.shape, found.reading.scale)
@@ -158,7 +185,7 @@ def opened_pictures(
         frame=frame,
         reserved=reserved,
         shape=found.shape,
-        read=found.read,
+        read=lambda rows: found.read(rows, progress),
         notes=(*notes, *found.notes),
         fingerprint=lambda: fingerprint_of_files(cohort, test, names, (*marks, found.mark())),
         reading=found.reading.to_json(),

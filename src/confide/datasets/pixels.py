@@ -3,47 +3,50 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import threading
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from confide.datasets.arrays import MAX_ARRAY_BYTES, open_array
-from confide.datasets.image_files import Head, Kind, Size, decoded, look, naming, resized
-from confide.datasets.reading import Channels, Reading
+from confide.datasets.cache import keep
+from confide.datasets.image_files import (
+    Head,
+    Kind,
+    Size,
+    as_picture,
+    check_pictures,
+    decoded,
+    kind_of,
+    look,
+    naming,
+    resized,
+)
+from confide.datasets.reading import Channels, Progress, Reading, each, silent
 from confide.errors import ImageError
 
-_Result = TypeVar("_Result")
-
-# Filters of warnings belong to the process: two threads that set them at once would not restore
-# them.
-_FILTERS = threading.Lock()
+_TOLD_EVERY = 64  # images
+_MOMENTS_AT_ONCE = 256  # images
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Pictures:
-    """Images of one size, not yet decoded.
+    """Images of one size, decoded when they are asked for, or kept in a cache.
 
     Parameters
     ----------
-    decode : row -> (height, width) or (height, width, 3), uint8, or float32 for 16 bits
-    path : row -> its file, for messages
+    reader : row numbers (n,), and progress -> (n, channels, height, width) uint8
     size : height and width of the result
     reading : channels, and the scale of 16-bit images: one for all, so that they stay comparable
     notes : what was decided, one sentence each
-    mark : -> plain values that change with the content of the files; reads all of it
+    mark : -> plain values that change with the content of the files; reads all of it, or with a
+        cache what is new
     """
 
-    decode: Callable[[int], NDArray[Any]] = field(repr=False)
-    path: Callable[[int], Path] = field(repr=False)
+    reader: Callable[[NDArray[np.intp], Progress], NDArray[np.uint8]] = field(repr=False)
     size: Size
     reading: Reading
     notes: tuple[str, ...]
@@ -54,26 +57,13 @@ class Pictures:
         """Channels, height and width of the result."""
         return (self.reading.channels, *self.size)
 
-    def one(self, row: int) -> NDArray[np.uint8]:
-        """(height, width) or (height, width, 3) uint8 of a row; raises as :meth:`read`."""
-        image = self.decode(row)
-        if image.dtype == np.uint8:
-            return image
-        largest = int(np.rint(image.max()))
-        if largest > self.reading.top:
-            raise ImageError(
-                f"Row {row}: {self.path(row)} has the 16-bit value {largest:,}, brighter than the "
-                f"images that the key was calibrated with (at most {self.reading.top:,}); leave "
-                "the image out, bring its values to that range, or use a new key."
-            )
-        return np.round(image * np.float32(self.reading.scale)).astype(np.uint8)
-
-    def read(self, rows: NDArray[np.intp]) -> NDArray[np.uint8]:
-        """Decode and resize some images, on all cores.
+    def read(self, rows: NDArray[np.intp], progress: Progress = silent) -> NDArray[np.uint8]:
+        """Decode and resize some images, on all cores; or take them from the cache.
 
         Parameters
         ----------
         rows : (n,) row numbers, in any order
+        progress : called with (images finished, images in all)
 
         Returns
         -------
@@ -84,10 +74,32 @@ class Pictures:
         ImageError : a file is damaged, or brighter than the scale allows; names the row and the
             file
         """
-        result = np.empty((len(rows), *self.shape), dtype=np.uint8)
-        for i, image in enumerate(_each(self.one, rows.tolist())):
-            result[i] = np.moveaxis(np.atleast_3d(image), -1, 0)
-        return result
+        return self.reader(rows, progress)
+
+    def moments(
+        self, rows: NDArray[np.intp], progress: Progress = silent
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Mean and standard deviation over the pixels and channels of each image, on 0 to 255.
+
+        They are those of the images as :meth:`read` gives them, resized; memory does not grow
+        with their number.  Raises as :meth:`read`.
+
+        Parameters
+        ----------
+        rows : (n,) row numbers, in any order
+        progress : called with (images finished, images in all)
+
+        Returns
+        -------
+        mean, sd : (n,) each; sd divides by the number of pixels
+        """
+        mean, sd = np.empty(len(rows)), np.empty(len(rows))
+        for start in range(0, len(rows), _MOMENTS_AT_ONCE):
+            part = slice(start, start + _MOMENTS_AT_ONCE)
+            flat = self.read(rows[part]).reshape(len(rows[part]), -1)
+            mean[part], sd[part] = flat.mean(1, dtype=np.float64), flat.std(1, dtype=np.float64)
+            progress(min(part.stop, len(rows)), len(rows))
+        return mean, sd
 
 
 def open_files(
@@ -95,43 +107,96 @@ def open_files(
     size: Size,
     channels: Channels = "auto",
     reading: Reading | None = None,
+    *,
+    key: str | None = None,
+    cache: Path | None = None,
+    progress: Progress = silent,
 ) -> Pictures:
     """Survey image files; memory does not grow with their pixels.
 
     The headers of all files are read.  Decoded are only those that may have colour, up to the
     first that has, and those of 16 bits, whose common scale is that of their greatest value.
     DICOM images are scaled each by its own window; see :func:`confide.datasets.dicom.read_dicom`.
+    With a cache, all are decoded now, or were before; see :func:`confide.datasets.cache.keep`.
 
     Parameters
     ----------
-    paths : PNG, JPEG or DICOM files, one a record
+    paths : PNG, JPEG, TIFF, DICOM, .npy or .npz files, one a record
     size : height and width of the result
     channels : 1 (grey), 3 (RGB), or "auto": grey if no image has colour
     reading : channels and scale that were decided before, instead of deciding them
+    key : name of the array in .npz files; None for the first
+    cache : folder where decoded images are kept
+    progress : called with (images kept, images in all) while the cache is filled
 
     Raises
     ------
-    ImageError : a file is absent, damaged, too large in pixels, holds several frames, is no PNG,
-        JPEG or DICOM, or has 16-bit values beyond the scale of `reading`; names the row and the
-        file
+    ImageError : a file is absent, damaged, too large in pixels, holds several frames, is of
+        another kind or form, has 16-bit values beyond the scale of `reading`, or changed while it
+        was read; names the row and the file
+    FolderError : the cache cannot be written
     MissingExtraError : there are DICOM files, and the packages that read them are not installed
     """
     channels = channels if reading is None else reading.channels
 
     def decode(row: int) -> NDArray[Any]:
         with naming(row, paths[row]):
-            return decoded(paths[row], size, channels)
+            return decoded(paths[row], size, channels, key)
 
     def digest(row: int) -> str:
         with naming(row, paths[row]), paths[row].open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
+    def path(row: int) -> Path:
+        return paths[row]
+
+    def survey() -> Pictures:
+        kinds, notes = _looked(paths, key)
+        return _surveyed(
+            kinds,
+            channels,
+            reading,
+            decode=decode,
+            path=path,
+            size=size,
+            notes=notes,
+            mark=lambda: tuple(each(digest, range(len(paths)))),
+        )
+
+    if cache is None or not paths:
+        return survey()
+    asked = {
+        "size": list(size),
+        "channels": channels,
+        "reading": None if reading is None else reading.to_json(),
+        "key": key,
+    }
+    kept = keep(
+        cache,
+        paths,
+        asked,
+        survey=survey,
+        reader=lambda decided: _Decoder(decode=decode, path=path, size=size, reading=decided).read,
+        digest=digest,
+        progress=progress,
+    )
+    return Pictures(
+        reader=lambda rows, progress: np.array(kept.images[rows], subok=False),
+        size=size,
+        reading=kept.reading,
+        notes=kept.notes,
+        mark=lambda: kept.digests,
+    )
+
+
+def _looked(paths: Sequence[Path], key: str | None) -> tuple[list[Kind], tuple[str, ...]]:
+    """What the headers of all files say: the kind of each, and notes."""
+
     def head(row: int) -> Head:
         with naming(row, paths[row]):
-            return look(paths[row])
+            return look(paths[row], key)
 
-    heads = list(_each(head, range(len(paths))))
-    kinds = [head.kind for head in heads]
+    heads = list(each(head, range(len(paths))))
     n_burned_in = sum(head.burned_in for head in heads)
     n_bare = sum(head.bare for head in heads)
     notes = []
@@ -145,16 +210,7 @@ def open_files(
             f"{n_burned_in} images say that they have burned-in annotations (names may be "
             "readable in the pixels)."
         )
-    return _surveyed(
-        kinds,
-        channels,
-        reading,
-        decode=decode,
-        path=lambda row: paths[row],
-        size=size,
-        notes=tuple(notes),
-        mark=lambda: tuple(_each(digest, range(len(paths)))),
-    )
+    return [head.kind for head in heads], tuple(notes)
 
 
 def open_images(
@@ -191,20 +247,19 @@ def open_images(
     channels = channels if reading is None else reading.channels
 
     def check(what: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        _check_array(what, shape, dtype, n_records)
+        check_pictures(what, shape, dtype, many=True)
+        if shape[0] != n_records:
+            raise ImageError(
+                f"{what} has {shape[0]} images for a table of {n_records} rows; expected one a row."
+            )
 
     stored = open_array(path, key, check, max_bytes=max_bytes)
-    array = stored.array
-    if array.ndim == 4:
-        array = array if array.shape[3] in (1, 3) else np.moveaxis(array, 1, 3)
-        array = array[..., 0] if array.shape[3] == 1 else array
 
     def decode(row: int) -> NDArray[Any]:
-        return resized(Image.fromarray(np.ascontiguousarray(array[row])), size, channels)
+        return resized(Image.fromarray(as_picture(stored.array[row])), size, channels)
 
-    kind: Kind = "deep" if array.dtype == np.uint16 else "colour" if array.ndim == 4 else "grey"
     return _surveyed(
-        [kind] * n_records,
+        [kind_of(as_picture(stored.array[0]))] * n_records if n_records else [],
         channels,
         reading,
         decode=decode,
@@ -215,31 +270,42 @@ def open_images(
     )
 
 
-def _check_array(what: str, shape: tuple[int, ...], dtype: np.dtype[Any], n_records: int) -> None:
-    from PIL import Image
-
-    if dtype not in (np.uint8, np.uint16):
-        raise ImageError(f"{what} is of type {dtype}; expected uint8 or uint16.")
-    colour = len(shape) == 4 and dtype == np.uint8 and bool({shape[1], shape[3]} & {1, 3})
-    if not (len(shape) == 3 or colour):
-        raise ImageError(
-            f"{what} is of shape {shape} and type {dtype}; expected (records, height, width), "
-            "or uint8 with 1 or 3 channels after or before height and width."
-        )
-    if shape[0] != n_records:
-        raise ImageError(
-            f"{what} has {shape[0]} images for a table of {n_records} rows; expected one a row."
-        )
-    height, width = shape[2:] if colour and shape[3] not in (1, 3) else shape[1:3]
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and height * width > limit:
-        raise ImageError(
-            f"{what} has images of {height:,} x {width:,} pixels; expected at most {limit:,} "
-            "each, make them smaller."
-        )
-
-
 # --- what all images have in common
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Decoder:
+    """Reads images, each row from its file, on the scale of all."""
+
+    decode: Callable[[int], NDArray[Any]]
+    path: Callable[[int], Path]
+    size: Size
+    reading: Reading
+
+    def one(self, row: int) -> NDArray[np.uint8]:
+        """(height, width) or (height, width, 3)."""
+        image = self.decode(row)
+        if image.dtype == np.uint8:
+            return image
+        largest = int(np.rint(image.max()))
+        if largest > self.reading.top:
+            raise ImageError(
+                f"Row {row}: {self.path(row)} has the 16-bit value {largest:,}, brighter than the "
+                f"images that the key was calibrated with (at most {self.reading.top:,}); leave "
+                "the image out, bring its values to that range, or use a new key."
+            )
+        return np.round(image * np.float32(self.reading.scale)).astype(np.uint8)
+
+    def read(self, rows: NDArray[np.intp], progress: Progress) -> NDArray[np.uint8]:
+        result = np.empty((len(rows), self.reading.channels, *self.size), dtype=np.uint8)
+
+        def place(i: int) -> None:
+            result[i] = np.moveaxis(np.atleast_3d(self.one(int(rows[i]))), -1, 0)
+
+        for done, _ in enumerate(each(place, range(len(rows))), start=1):
+            if done % _TOLD_EVERY == 0 or done == len(rows):
+                progress(done, len(rows))
+        return result
 
 
 def _surveyed(
@@ -248,8 +314,10 @@ def _surveyed(
     reading: Reading | None,
     *,
     decode: Callable[[int], NDArray[Any]],
+    path: Callable[[int], Path],
+    size: Size,
     notes: tuple[str, ...],
-    **given: Any,
+    mark: Callable[[], tuple[Any, ...]],
 ) -> Pictures:
     """The images, read as it was decided before, or else as all of them together ask for."""
     deep = [row for row, kind in enumerate(kinds) if kind == "deep"]
@@ -258,39 +326,16 @@ def _surveyed(
         coloured = channels == 3
         if channels == "auto":
             maybe = [row for row, kind in enumerate(kinds) if kind == "colour"]
-            coloured = any(image.ndim == 3 for image in _each(decode, maybe))
-        largest = max((float(image.max()) for image in _each(decode, deep)), default=None)
+            # The first will mostly do.
+            coloured = any(each(lambda row: decode(row).ndim == 3, maybe, per_core=1))
+        largest = max(each(lambda row: float(decode(row).max()), deep), default=None)
         decided = Reading.of(largest, coloured)
     if deep:
         says = f"their values 0 to {decided.top:,} became 0 to 255."
         notes = (f"{len(deep)} images have 16 bits; {says}", *notes)
-    found = Pictures(decode=decode, reading=decided, notes=notes, **given)
+    decoder = _Decoder(decode=decode, path=path, size=size, reading=decided)
     if reading is not None:
         # Refused now, and not halfway through the work.
-        for _ in _each(found.one, deep):
+        for _ in each(lambda row: decoder.one(row).size, deep):
             pass
-    return found
-
-
-def _each(function: Callable[[int], _Result], rows: Sequence[int]) -> Iterator[_Result]:
-    """The results in order, computed on all cores, a few at a time."""
-    if not rows:
-        return
-    n_cores = os.cpu_count() or 1
-    with ThreadPoolExecutor(n_cores) as pool:
-        for start in range(0, len(rows), 8 * n_cores):
-            with _quiet():
-                some = list(pool.map(function, rows[start : start + 8 * n_cores]))
-            yield from some
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    from PIL import Image
-
-    with _FILTERS, warnings.catch_warnings():
-        # Pillow only warns of an image between one and two times its limit of pixels.
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        # Metadata that Pillow and pydicom cannot read have no bearing on the pixels.
-        warnings.simplefilter("ignore", UserWarning)
-        yield
+    return Pictures(reader=decoder.read, size=size, reading=decided, notes=notes, mark=mark)

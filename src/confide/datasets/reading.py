@@ -1,16 +1,36 @@
-"""How images are read: what is decided once, so that later images are read in the same way."""
+"""How images are read: what is decided once, so that later images are read alike; on all cores."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
 
 from confide.errors import ArgumentError, MismatchError
 
 Channels = Literal["auto", 1, 3]
+
+Progress = Callable[[int, int], None]
+"""Called with (images finished, images in all)."""
+
+_Result = TypeVar("_Result")
+
+_AT_ONCE = 4  # rows that a thread takes together
+
+# Filters of warnings belong to the process: two threads that set them at once would not restore
+# them.
+_FILTERS = threading.Lock()
+
+
+def silent(done: int, total: int) -> None:
+    """Progress that nobody looks at."""
 
 
 @dataclass(frozen=True)
@@ -84,3 +104,44 @@ class Reading:
 
 
 _LEAST = Reading.of(2**16 - 1, coloured=False).scale
+
+
+def each(
+    function: Callable[[int], _Result], rows: Sequence[int], *, per_core: int = 32
+) -> Iterator[_Result]:
+    """The results in the order of the rows, computed on all cores, a few at a time.
+
+    Threads serve: Pillow, hashing and the system give up the interpreter's lock while they work.
+
+    Parameters
+    ----------
+    function : row -> result, which should be small
+    rows : row numbers
+    per_core : rows that are begun before the first result is given, by core
+
+    Raises
+    ------
+    what `function` raises, for the first row that fails
+    """
+    n_cores = os.cpu_count() or 1
+    round_of = per_core * n_cores
+    with ThreadPoolExecutor(n_cores) as pool:
+        for start in range(0, len(rows), round_of):
+            some = rows[start : start + round_of]
+            parts = [some[i : i + _AT_ONCE] for i in range(0, len(some), _AT_ONCE)]
+            with _quiet():
+                found = list(pool.map(lambda part: [function(row) for row in part], parts))
+            for part in found:
+                yield from part
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    from PIL import Image
+
+    with _FILTERS, warnings.catch_warnings():
+        # Pillow only warns of an image between one and two times its limit of pixels.
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        # Metadata that Pillow and pydicom cannot read have no bearing on the pixels.
+        warnings.simplefilter("ignore", UserWarning)
+        yield
