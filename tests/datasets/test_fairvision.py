@@ -43,7 +43,7 @@ def summary(disease):
             "age": [(38.59, 56.82, 79.99, 86.05)[i % 4] for i in rows],
             "gender": [("female", "male")[i % 2] for i in rows],
             "race": [RACES[i % 3] for i in rows],
-            "ethnicity": [("non-hispanic", "hispanic", "unknown")[i % 3] for i in rows],
+            "ethnicity": [("non-hispanic", "hispanic", "Unknown")[i % 3] for i in rows],
             "language": "english",
             "maritalstatus": [("single", "married or partnered")[i % 2] for i in rows],
         }
@@ -131,7 +131,7 @@ def test_every_part(folder):
     ethnicity = ("non-hispanic", "hispanic", None)
     assert groups["ethnicity"].tolist() == [ethnicity[i % 3] for i in range(N)] * 3
     assert data.notes == (
-        "The folder has the records of Glaucoma and DR and AMD.",
+        "The folder has the records of Glaucoma, DR, AMD.",
         "Each disease numbers its patients anew; whether the same person is in two of them cannot "
         "be known.",
         "The class non-vision-threatening DR is the publisher's, and holds those without any "
@@ -156,7 +156,7 @@ def test_two_diseases_and_fewer_groups(tmp_path):
     assert chosen.cohort.n_patients == 2 * N
     assert list(chosen.cohort.groups) == ["age"]
     assert chosen.test.sum() == 4
-    assert chosen.notes[0] == "The folder has the records of DR and AMD."
+    assert chosen.notes[0] == "The folder has the records of DR, AMD."
 
 
 def test_other_names_of_the_folders(tmp_path, folder):
@@ -311,6 +311,13 @@ def test_a_bad_copy(archived, message):
     source(archived).open()
 
 
+@pytest.mark.filterwarnings("ignore")  # Pillow only warns below twice its limit
+def test_an_image_that_is_too_large(folder, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 300)
+    with pytest.raises(ImageError, match=r"^Row 0: .*00001\.jpg has more than 300 pixels"):
+        source(folder).open()
+
+
 def test_a_bad_image(folder):
     path = folder / "DR" / "Training" / "slo_fundus_00001.jpg"
     path.write_bytes(path.read_bytes()[:200])
@@ -334,4 +341,4 @@ def test_an_audit(folder, tmp_path):
     assert result.summary["n_patients"] == 18
     assert set(result.groups["group"]) >= {"race", "sex", "age"}
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
-    assert manifest["notes"][0] == "The folder has the records of Glaucoma and DR and AMD."
+    assert manifest["notes"][0] == "The folder has the records of Glaucoma, DR, AMD."

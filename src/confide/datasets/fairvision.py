@@ -161,7 +161,8 @@ class FairVision(PublishedImages):
             frame = pd.DataFrame({RECORD: patient, PATIENT: patient, USE: use})
             for name in groups:
                 given = table[_GROUPS[name]]
-                frame[name] = age_bands(given) if name == "age" else given.replace("unknown", None)
+                unknown = given.astype("string").str.casefold() == "unknown"
+                frame[name] = age_bands(given) if name == "age" else given.mask(unknown)
             if wanted:
                 frame[LABEL] = _said(table[column], _DISEASES[disease])
         place = {part: _folder(root, disease, names) for part, names in _FOLDERS.items()}
@@ -262,7 +263,7 @@ def _on_all_cores(function: Callable[[int], _Result], rows: Sequence[int]) -> li
 
 
 def _notes(diseases: Sequence[str]) -> list[str]:
-    notes = [f"The folder has the records of {' and '.join(diseases)}."]
+    notes = [f"The folder has the records of {', '.join(diseases)}."]
     if len(diseases) > 1:
         notes.append(
             "Each disease numbers its patients anew; whether the same person is in two of them "
