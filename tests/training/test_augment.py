@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from scipy import ndimage
 
 from confide.training import augment
+from confide.training.settings import AUGMENT_STEPS, TrainSettings
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.normal(size=(6, 2, 16, 24)).astype(np.float32)
@@ -69,6 +71,30 @@ def test_levels_add_up():
     strong = augment.contrast(rotated, 0.75 + 0.5 * CHANCE[:, 4])
     strong = strong + (0.5 * CHANCE[:, 5] - 0.25)[:, None, None, None]
     torch.testing.assert_close(at("strong"), strong)
+
+
+def test_steps_by_name():
+    changed = augment.contrast(TENSOR, 0.75 + 0.5 * CHANCE[:, 4])
+    changed = changed + (0.5 * CHANCE[:, 5] - 0.25)[:, None, None, None]
+    torch.testing.assert_close(augment.apply(TENSOR, CHANCE, ("contrast", "brightness")), changed)
+    rotated = augment.rotate(TENSOR, 20 * CHANCE[:, 3] - 10)
+    torch.testing.assert_close(augment.apply(TENSOR, CHANCE, ("rotate",)), rotated)
+    for level, steps in AUGMENT_STEPS.items():
+        same = augment.apply(TENSOR, CHANCE, steps)
+        assert torch.equal(augment.apply(TENSOR, CHANCE, level), same)
+
+
+@pytest.mark.parametrize("steps", [["rotate", "mirror"], ["brightness"], ["contrast", "shift"]])
+def test_a_list_of_steps_is_put_in_order(steps):
+    settings = TrainSettings.model_validate({"model": {"name": "wrn"}, "augment": steps})
+    assert settings.augment == tuple(s for s in AUGMENT_STEPS["strong"] if s in steps)
+    assert TrainSettings.model_validate_json(settings.model_dump_json()) == settings
+
+
+@pytest.mark.parametrize("steps", [[], ["shift", "shift"], ["flip"], "flip"])
+def test_steps_that_are_refused(steps):
+    with pytest.raises(ValidationError, match="augment"):
+        TrainSettings.model_validate({"model": {"name": "wrn"}, "augment": steps})
 
 
 def test_the_extremes_of_the_chance_stay_in_range():

@@ -224,7 +224,8 @@ def test_members_that_do_not_fit_are_refused(members, seeds, words):
     ("changes", "words"),
     [
         ({"inputs": np.zeros((80, 10))}, "got float64"),
-        ({"inputs": np.zeros((80, 10, 2), dtype=np.float32)}, "float32 .*80, 10, 2"),
+        ({"inputs": np.zeros((80, 10, 2), dtype=np.float32)}, "for signals use 'resnet1d'"),
+        ({"inputs": np.zeros((80, 10, 2))}, "float64 .*80, 10, 2"),
         ({"inputs": np.zeros((80, 0), dtype=np.float32)}, "none of them empty"),
         ({"inputs": np.zeros((80, 1, 16, 16), dtype=np.uint8)}, "'tabular_resnet' takes"),
         ({"inputs": np.full((80, 2), np.nan, dtype=np.float32)}, r"nan at index \(0, 0\)"),

@@ -12,14 +12,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from confide.training.settings import Augment
+from confide.training.settings import AUGMENT_STEPS, Augment
 
 SHIFT = 0.125  # of the height and width, at most
 DEGREES = 10.0  # of rotation, at most
 CONTRAST = 0.25  # factor in [0.75, 1.25]
 BRIGHTNESS = 0.25  # standard deviations of the pixels, at most
 
-_LEVELS: tuple[Augment, ...] = ("none", "trivial", "weak", "medium", "strong")
 N_DRAWS = 6  # mirror, shift down, shift right, angle, contrast, brightness
 
 
@@ -28,35 +27,36 @@ def draw(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     return torch.rand((*shape, N_DRAWS), generator=generator)
 
 
-def apply(images: Tensor, chance: Tensor, level: Augment) -> Tensor:
+def apply(images: Tensor, chance: Tensor, augment: Augment) -> Tensor:
     """Change each image by its own chance.
 
-    Levels add up: trivial mirrors left and right with probability 1/2; weak also shifts by whole
-    pixels, up to 12.5 % of height and width, and fills the gap by reflection (the edge pixel is
-    not repeated); medium also rotates by up to 10 degrees (bilinear; 0 comes in from outside,
-    which is the mean of the data); strong also changes the contrast around the mean of each
-    channel by up to 25 % and the brightness by up to 0.25.
+    The steps, in this order: `mirror` left and right with probability 1/2; `shift` by whole pixels,
+    up to 12.5 % of height and width, the gap filled by reflection (the edge pixel is not repeated);
+    `rotate` by up to 10 degrees (bilinear; 0 comes in from outside, which is the mean of the data);
+    `contrast` around the mean of each channel by up to 25 %; `brightness` by up to 0.25.  Levels
+    add up: trivial mirrors, weak also shifts, medium also rotates, strong does all.
 
     Parameters
     ----------
     images : (n, channels, height, width) float32, standardised
     chance : (n, 6) from :func:`draw`, on the device of `images`
-    level : how much
+    augment : a level, or the steps
 
     Returns
     -------
     (n, channels, height, width) float32
     """
-    steps = _LEVELS.index(level)
-    if steps >= 1:
+    steps = AUGMENT_STEPS[augment] if isinstance(augment, str) else augment
+    if "mirror" in steps:
         images = mirror(images, chance[:, 0] < 0.5)
-    if steps >= 2:
+    if "shift" in steps:
         height, width = images.shape[-2:]
         images = shift(images, _pixels(chance[:, 1], height), _pixels(chance[:, 2], width))
-    if steps >= 3:
+    if "rotate" in steps:
         images = rotate(images, DEGREES * (2 * chance[:, 3] - 1))
-    if steps >= 4:
+    if "contrast" in steps:
         images = contrast(images, 1 + CONTRAST * (2 * chance[:, 4] - 1))
+    if "brightness" in steps:
         images = images + (BRIGHTNESS * (2 * chance[:, 5] - 1))[:, None, None, None]
     return images
 
