@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 Kind = Literal["tables", "images", "signals", "any"]
 """What records are: (features,), (channels, height, width), (leads, samples), or any of these."""
@@ -162,8 +162,16 @@ class OwnSettings(Settings):
     takes: ClassVar[Kind] = "any"
 
     name: Literal["own"] = "own"
-    module: str = Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")
+    module: str
     arguments: dict[str, JsonValue] = Field(default_factory=dict)
+
+    @field_validator("module")
+    @classmethod
+    def _a_class(cls, path: str) -> str:
+        where, _, name = path.partition(":")
+        if not (name.isidentifier() and all(part.isidentifier() for part in where.split("."))):
+            raise ValueError("expected a class as package.module:Class")
+        return path
 
 
 class DeepViTSettings(Settings):
