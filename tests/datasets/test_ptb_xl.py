@@ -250,6 +250,13 @@ def test_a_record_of_other_leads_is_refused(folder):
         source(folder).load()
 
 
+def test_a_record_of_another_signal_file_is_refused(folder):
+    path = folder / "records100/00000/00001_lr.hea"
+    path.write_text(path.read_text().replace("00001_lr.dat", "00002_lr.dat"))
+    with pytest.raises(TableError, match=r"signal file '00002_lr\.dat'; expected '00001_lr\.dat'"):
+        source(folder).open()
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [

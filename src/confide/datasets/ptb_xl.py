@@ -166,7 +166,10 @@ class PtbXl(Published):
             raise type(error)(f"Row {row}: {error}") from error
 
     def _check(self, header: Header, first: Header, path: Path) -> None:
-        """Refuse records that are not like the first one."""
+        """Refuse records that are not like the first one, or not in the publisher's layout."""
+        signals = path.with_suffix(".dat").name
+        if header.file != signals:  # the fingerprint covers this file
+            raise TableError(f"{path} names the signal file {header.file!r}; expected {signals!r}.")
         if header.rate != self.rate:
             raise TableError(
                 f"{path} has {header.rate:g} samples per second; expected {self.rate}."
