@@ -2,8 +2,8 @@
 
 A guard is {"name", "status", "message"}; its status is "passed", "failed", "unknown" (it could not
 be decided) or "accepted" (it failed, and the user accepted that by name).  A failed guard of
-:data:`REFUSING` refuses the result: it is written and shown, and the exit code is 1.  The others
-warn.
+:data:`REFUSING` and :data:`ACCOUNTING` refuses the result: it is written and shown, and the exit
+code is 1.  The others warn.
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ Guard = dict[str, str]
 
 REFUSING = ("blind", "recipe")
 """Guards that refuse a result when they fail, unless accepted by name."""
+
+ACCOUNTING = "accounting"
+"""The guard that refuses a result when it fails, and cannot be accepted: a guarantee of
+differential privacy that an attack refutes.  See :mod:`confide.audits.promise`."""
 
 _VOIDING = {
     "membership": "The p-values need membership drawn at random; see the guards.",
@@ -79,9 +83,13 @@ def check_accepted(names: Iterable[str]) -> None:
 
 def refusal(guards: Iterable[Mapping[str, Any]]) -> str | None:
     """Why the guards refuse a result, with what to do about it, or None when they do not."""
-    names = [
-        str(g["name"]) for g in guards if g.get("status") == "failed" and g.get("name") in REFUSING
-    ]
+    failed = {str(g.get("name")): g for g in guards if g.get("status") == "failed"}
+    if ACCOUNTING in failed:
+        return (
+            f"The {ACCOUNTING} guard failed, which cannot be accepted: "
+            f"{failed[ACCOUNTING].get('message', '')}"
+        )
+    names = [name for name in failed if name in REFUSING]
     if not names:
         return None
     accept = " ".join(f"--accept {name}" for name in names)

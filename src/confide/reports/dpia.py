@@ -11,7 +11,7 @@ from typing import Any
 
 from confide.audits.result import AuditResult
 from confide.reports import dpia_words as words
-from confide.reports import epsilon_view, groups_view, numbers, view, wording
+from confide.reports import epsilon_view, groups_view, numbers, privacy_view, view, wording
 from confide.reports import markdown as md
 from confide.reports.view import part
 
@@ -56,7 +56,7 @@ def summary_of_audit(result: AuditResult, *, title: str, method: Mapping[str, An
             *_tested(summary),
             *_likelihood(summary),
             *_groups(result),
-            *_measures(method),
+            *_measures(summary, method),
             *words.checks(summary),
             *_open(summary),
             *words.who_judges(),
@@ -301,7 +301,7 @@ def _group_row(cell: groups_view.Cell, utility: groups_view.Utility | None) -> t
     )
 
 
-def _measures(method: Mapping[str, Any]) -> Iterator[str]:
+def _measures(summary: Mapping[str, Any], method: Mapping[str, Any]) -> Iterator[str]:
     yield md.heading(2, "Measures (Art. 35(7)(d))")
     trained = {key: value for key, value in method.items() if str(key).startswith("train: ")}
     private = {key: value for key, value in trained.items() if "privacy" in str(key)}
@@ -310,9 +310,34 @@ def _measures(method: Mapping[str, Any]) -> Iterator[str]:
     elif private:
         yield "The configuration asks for training with differential privacy:"
         yield md.table(["Setting", "Value"], view.method_rows(private))
+        yield from _promise(summary)
     else:
         yield "The configuration asks for no training with differential privacy."
     yield words.blanks("Measure", words.MEASURES)
+
+
+def _promise(summary: Mapping[str, Any]) -> Iterator[str]:
+    found = privacy_view.promise(summary)
+    if found is None:
+        return
+    yield f"What was accounted for. {_key('privacy')}"
+    yield md.table(["Fact", "Value"], found.facts)
+    yield f"{privacy_view.MEANING} {_key('privacy.by_unit')}"
+    yield md.table(
+        [
+            "Whose",
+            "Epsilon",
+            "AUC at most",
+            *(f"Found at {rate} false alarms" for rate in found.rates),
+        ],
+        [
+            (one.unit, one.epsilon, one.auc, *(one.tpr.get(rate, "") for rate in found.rates))
+            for one in found.bounds
+        ],
+    )
+    yield md.text(found.note) if found.note else ""
+    yield "The guarantee does not cover:"
+    yield md.bullets(privacy_view.OUTSIDE)
 
 
 def _open(summary: Mapping[str, Any]) -> Iterator[str]:

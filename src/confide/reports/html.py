@@ -20,6 +20,7 @@ from confide.reports import (
     groups_view,
     numbers,
     patients_view,
+    privacy_view,
     thumbnails,
     view,
     wording,
@@ -106,6 +107,9 @@ def render(
         beside_form=beside,
         epsilon=epsilon_view.bounds(result.summary),
         lower_only=epsilon_view.LOWER_ONLY,
+        promise=privacy_view.promise(result.summary),
+        promise_meaning=privacy_view.MEANING,
+        promise_outside=privacy_view.OUTSIDE,
     )
 
 

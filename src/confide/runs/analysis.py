@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from confide import masks
 from confide.audits.audit import AuditSettings, annotated, audit
+from confide.audits.promise import accounting_guard, promised
 from confide.audits.result import AuditResult
 from confide.cohort import Cohort
 from confide.errors import ArgumentError, FolderError
@@ -104,16 +105,21 @@ def analyse(
     fdr = result.summary["patients"]["fdr"] / looks
     result = with_canaries(result, stored, membership, cohort, canary, fdr=fdr, block=block)
     missing = [int(i) for i in np.flatnonzero(~done[:n_due])]
+    privacy = manifest.get("privacy")
+    promise = () if privacy is None else (accounting_guard(result.summary["epsilon"], privacy),)
     result = annotated(
         result,
         models_missing=missing,
-        guards=manifest.get("guards", []),
+        guards=[*manifest.get("guards", []), *promise],
         warnings=[
+            *([] if privacy is None else privacy["warnings"]),
             *([f"{len(missing)} of {n_due} models are not finished."] if missing else []),
             *manifest.get("warnings", []),
             *([] if until is None else until.warnings()),
         ],
     )
+    if privacy is not None:
+        result.summary["privacy"] = promised(privacy)
     if until is not None:
         result.summary["until"] = until.to_json()
     result.summary["version"] = manifest["versions"]["confide"]
