@@ -328,7 +328,7 @@ def test_other_versions_and_other_settings(paths, tmp_path, monkeypatch):
         every(open_files(paths, size, cache=tmp_path))
     every(open_files(paths[::-1], (8, 6), cache=tmp_path))
     assert len(files(tmp_path, "npy")) == 3
-    monkeypatch.setattr(cache_index.metadata, "version", lambda name: "99")
+    monkeypatch.setattr(cache_index, "_versions", lambda: {"confide": "99"})
     found = open_files(paths, (8, 6), cache=tmp_path)
     assert found.notes[-1].endswith("made by other versions of confide or of the decoders.")
     assert len(files(tmp_path, "npy")) == 3

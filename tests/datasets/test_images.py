@@ -248,6 +248,171 @@ def test_random_damage_gives_an_image_or_an_image_error(tmp_path):
             assert read_files([tmp_path / "x"], (8, 8))[0].shape[2:] == (8, 8)
 
 
+# --- TIFF, and one array a file
+
+
+GREY = RNG.integers(0, 256, (8, 6), dtype=np.uint8)
+TAGS = {"width": 256, "height": 257, "bits": 258, "packed": 259, "photometric": 262}
+
+
+@pytest.mark.parametrize("packed", [None, "packbits", "tiff_lzw", "tiff_adobe_deflate"])
+def test_tiff(tmp_path, packed):
+    deep = RNG.integers(0, 4096, (8, 6)).astype(np.uint16)
+    colour = RNG.integers(0, 256, (8, 6, 3), dtype=np.uint8)
+    options = {} if packed is None else {"compression": packed}
+    paths = []
+    for i, pixels in enumerate((GREY, deep, colour)):
+        paths.append(tmp_path / f"{i}.png")  # by content, not by name
+        Image.fromarray(pixels).save(paths[-1], "TIFF", **options)
+    found, notes = read_files(paths, (8, 6))
+    assert np.array_equal(found[0], np.stack([GREY] * 3))
+    assert np.array_equal(found[1, 0], np.round(deep * np.float32(255 / 4095)))
+    assert np.array_equal(found[2], np.moveaxis(colour, 2, 0))
+    assert "4,095" in notes[0]
+    small = np.asarray(Image.fromarray(GREY).resize((3, 4), Image.Resampling.BILINEAR))
+    assert np.array_equal(read_files(paths[:1], (4, 3))[0][0, 0], small)
+
+
+def tiff(pixels, order="<", **changed):
+    """A file in one strip, written by hand; tags of None are left out."""
+    height, width = pixels.shape[:2]
+    bits = 8 * pixels.dtype.itemsize
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: 1, 273: 0, 277: 1, 278: height}
+    content = pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()
+    tags[279] = len(content)
+    tags |= {TAGS[name]: value for name, value in changed.items() if name in TAGS}
+    tags |= changed.get("tags", {})
+    tags = {k: v for k, v in sorted(tags.items()) if v is not None}
+    tags[273] = 8 + 2 + 12 * len(tags) + 4
+    entries = b"".join(struct.pack(f"{order}HHLL", k, 4, 1, v) for k, v in tags.items())
+    head = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HL", 42, 8)
+    after = struct.pack(f"{order}L", changed.get("next", 0))
+    return head + struct.pack(f"{order}H", len(tags)) + entries + after + content
+
+
+NAMES = ("8", "16", "inverted", "its own successor")
+DEEP_TIFF = RNG.integers(0, 65536, (8, 6)).astype(np.uint16)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_tiff_by_its_layout(tmp_path, order):
+    (tmp_path / "8").write_bytes(tiff(GREY, order))
+    (tmp_path / "16").write_bytes(tiff(DEEP_TIFF, order))
+    (tmp_path / "inverted").write_bytes(tiff(GREY, order, photometric=0))
+    (tmp_path / "its own successor").write_bytes(tiff(GREY, order, next=8))
+    found, _ = read_files([tmp_path / name for name in NAMES], (8, 6))
+    assert np.array_equal(found[0, 0], GREY)
+    assert np.array_equal(found[1, 0], np.round(DEEP_TIFF * np.float32(255 / 65535)))
+    assert np.array_equal(found[2, 0], 255 - GREY)
+    assert np.array_equal(found[3], found[0])
+
+
+def pages():
+    buffer = io.BytesIO()
+    frames = [Image.fromarray(GREY)] * 3
+    frames[0].save(buffer, "TIFF", save_all=True, append_images=frames[1:])
+    return buffer.getvalue()
+
+
+def packed(pixels, compression, **options):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "TIFF", compression=compression, **options)
+    return buffer.getvalue()
+
+
+BAD_TIFF = {
+    "pages": (pages(), "holds several frames"),
+    "jpeg": (packed(GREY, "jpeg"), r"in a form that is not read \(L, 8 bits, jpeg\); save it"),
+    "lzma or zstd": (tiff(GREY, packed=50000), "not read .*zstd"),
+    "unknown packing": (tiff(GREY, packed=4711), "damaged|not a PNG"),
+    "inverted 16 bits": (tiff(DEEP_TIFF, photometric=0), "not read .*16 bits"),
+    "signed": (tiff(DEEP_TIFF, tags={339: 2}), "not read|not a PNG"),
+    "float": (tiff(GREY.astype(np.float32), tags={339: 3}), "not read .*F, 32 bits"),
+    "one bit": (packed(GREY > 99, None), "not read .*1 bits"),
+    "32 bits": (tiff(GREY.astype(np.uint32)), "not read|not a PNG"),
+    "bomb": (tiff(GREY, width=100_000, height=100_000), "more than 89,478,485 pixels"),
+    "truncated": (tiff(DEEP_TIFF)[:-5], "damaged"),
+    "strips that lack": (tiff(GREY, tags={278: 4}), "parts of its image are absent"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_TIFF)
+def test_tiff_in_another_form_is_refused(folder, kind):
+    content, message = BAD_TIFF[kind]
+    (folder / "pics" / "sub" / "c.png").write_bytes(content)
+    with pytest.raises(ImageError, match=rf"^Row 2: .*c\.png .*({message})"):
+        images().load(folder)
+
+
+def test_random_damage_to_tiff_and_arrays(tmp_path):
+    rng = np.random.default_rng(0)
+    for name, save_as in (("npy", np.save), ("npz", np.savez_compressed)):
+        save_as(tmp_path / f"x.{name}", GREY)
+    whole = [
+        tiff(GREY),
+        packed(DEEP_TIFF, "tiff_lzw"),
+        packed(GREY, "tiff_adobe_deflate"),
+        (tmp_path / "x.npy").read_bytes(),
+        (tmp_path / "x.npz").read_bytes(),
+    ]
+    for i in range(400):
+        content = bytearray(whole[i % 5])
+        for _ in range(1 + i % 3):
+            content[rng.integers(len(content))] = rng.integers(256)
+        if i % 7 == 0:
+            del content[rng.integers(len(content)) :]
+        (tmp_path / "x").write_bytes(content)
+        with contextlib.suppress(ImageError):
+            assert read_files([tmp_path / "x"], (8, 8))[0].shape[2:] == (8, 8)
+
+
+def test_one_array_a_file(tmp_path):
+    colour = RNG.integers(0, 256, (8, 6, 3), dtype=np.uint8)
+    deep = GREY.astype(np.uint16) * 3
+    for i, pixels in enumerate((GREY, GREY[None], colour, np.moveaxis(colour, 2, 0), deep)):
+        np.save(tmp_path / f"{i}.npy", pixels)
+        np.savez(tmp_path / f"{i}.npz", other=np.array(["text"]), image=pixels)
+    for name, key in (("npy", None), ("npz", "image")):
+        paths = [tmp_path / f"{i}.{name}" for i in range(5)]
+        found = open_files(paths, (8, 6), key=key).read(np.arange(5))
+        assert np.array_equal(found[0], np.stack([GREY] * 3))
+        assert np.array_equal(found[1], found[0])
+        assert np.array_equal(found[2], np.moveaxis(colour, 2, 0))
+        assert np.array_equal(found[3], found[2])
+        assert np.array_equal(found[4, 0], np.round(deep * np.float32(255 / 1023)))
+    with pytest.raises(
+        ImageError, match=r"^Row 0: .*0\.npz has no array 'x'; its arrays are: other"
+    ):
+        open_files(paths, (8, 6), key="x")
+    with pytest.raises(ImageError, match=r"^Row 0: Array 'other' of .* is of type <U4; expected"):
+        open_files(paths, (8, 6))
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((5, 8, 6), np.uint8), r"of shape \(5, 8, 6\) .* expected \(height, width\)"),
+        (np.zeros((8, 6), np.int16), "of type int16; expected uint8 or uint16"),
+        (np.zeros((8, 6, 3), np.uint16), "type uint16; expected"),
+        (np.zeros(8, np.uint8), r"of shape \(8,\)"),
+        (np.zeros((0, 6), np.uint8), "takes 0 bytes"),
+        (np.array([[None]]), "of type object"),
+    ],
+)
+def test_an_array_that_is_no_image_is_refused(folder, array, message):
+    with (folder / "pics" / "b.png").open("wb") as file:
+        np.save(file, array)
+    with pytest.raises(ImageError, match=rf"^Row 1: The array of .*b\.png .*{message}"):
+        images().load(folder)
+
+
+def test_an_array_of_a_file_is_not_unpacked_before_its_size_is_known(tmp_path):
+    header = "{'descr': '|u1', 'fortran_order': False, 'shape': (100000, 100000), }\n"
+    npz(tmp_path / "x.npz", header)
+    with pytest.raises(ImageError, match=r"^Row 0: .* has 100,000 x 100,000 pixels; expected at"):
+        open_files([tmp_path / "x.npz"], (8, 8))
+
+
 # --- arrays
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import io
 import json
@@ -207,6 +208,7 @@ def _said(line: bytes) -> dict[str, Any]:
     return said
 
 
+@functools.cache
 def _versions() -> dict[str, str]:
     """Of what decodes: another decoder may give other pixels."""
     from PIL import features

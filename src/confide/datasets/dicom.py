@@ -209,7 +209,10 @@ def _check_header(dataset: Dataset, path: Path) -> None:
         raise ImageError(f"{path} has no image; it holds {str(kind)[:80]}.")
     n_frames = dataset.get("NumberOfFrames") or 1
     if n_frames > 1:
-        raise ImageError(f"{path} holds several frames ({n_frames}); save one image per file.")
+        raise ImageError(
+            f"{path} holds several frames ({n_frames}), and which is meant is not known; save the "
+            "frame in a file of its own."
+        )
     height, width = (_whole(dataset, name, path, 1, 2**16 - 1) for name in ("Rows", "Columns"))
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and height * width > limit:

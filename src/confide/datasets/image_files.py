@@ -29,7 +29,17 @@ Size = tuple[int, int]
 Kind = Literal["grey", "colour", "deep"]  # colour: may have it; deep: of 16 bits
 
 # What Pillow and zlib raise on damaged files.
-_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
+_DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,  # a directory of TIFF without dimensions, or of other types
+    LookupError,
+    ArithmeticError,
+    EOFError,
+    struct.error,
+    zlib.error,
+)
 
 
 class Head(NamedTuple):
