@@ -112,7 +112,7 @@ def test_groups_that_the_files_do_not_give(folder):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"label": "diseas"}, "eyes has no 'diseas' for `label`, only disease, side.*Did you mean"),
+        ({"label": "diseas"}, "eyes has no 'diseas' for `label`, only disease, side"),
         ({"label": ["side", "x"]}, "eyes has no 'x' for `label`"),
         ({"groups": ["race"]}, "eyes has no 'race' for `groups`, only age, sex"),
         ({"size": (0, 8)}, "greater than or equal to 1"),
@@ -176,6 +176,16 @@ def test_images_are_read_as_before(folder):
         eyes(folder, channels=3).open(reading=first.reading)
     with pytest.raises(ArgumentError, match="Expected `scale` and `channels`"):
         eyes(folder).open(reading={})
+
+
+def test_a_cache_changes_nothing_but_is_filled_once(folder):
+    plain = eyes(folder).open()
+    kept = eyes(folder.name, cache="kept").open(folder.parent)
+    rows = np.array([3, 0, 2])
+    assert np.array_equal(kept.read(rows), plain.read(rows))
+    assert kept.fingerprint() == plain.fingerprint()
+    assert any((folder.parent / "kept").iterdir())
+    assert "cache" not in eyes(folder, cache="kept").model_dump()
 
 
 def test_colour(folder):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from confide.errors import ImageError
+
+_LONGEST = 4096  # characters of a name, as many as Linux allows
 
 
 def inside(folder: Path, name: object, row: int) -> Path:
@@ -26,7 +28,8 @@ def inside(folder: Path, name: object, row: int) -> Path:
 def present(folder: Path, names: Sequence[object]) -> list[Path]:
     """The files of names from a table, all of which must be in the folder.
 
-    Every folder below is listed once, instead of asking for each file.
+    Every folder that a name has is listed once, instead of asking for each file, and followed to
+    its end only where a link or ".." is on the way.
 
     Parameters
     ----------
@@ -40,16 +43,19 @@ def present(folder: Path, names: Sequence[object]) -> list[Path]:
     """
     root = folder.resolve()
     listed: dict[str, frozenset[str]] = {}
+    plain: dict[str, bool] = {}
     files: list[Path] = []
     absent: list[int] = []
     for row, name in enumerate(names):
-        place, _, last = _text(name, row).rpartition("/")
+        name = _text(name, row)
+        place, _, last = name.rpartition("/")
         if place not in listed:
-            listed[place] = _listed(inside(root, place, row))
+            way = _is_plain(root, place, plain)
+            listed[place] = _listed(root / place if way else inside(root, place, row))
         # What is not listed as a plain file may be a link, or lead elsewhere, as ".." does.
         known = last in listed[place]
-        files.append(root / place / last if known else inside(root, name, row))
-        if not known and not _is_file(files[-1]):
+        files.append(root / name if known else inside(root, name, row))
+        if not known and not _is(Path.is_file, root, name):
             absent.append(row)
     if absent:
         row = absent[0]
@@ -61,14 +67,26 @@ def present(folder: Path, names: Sequence[object]) -> list[Path]:
 
 
 def _text(name: object, row: int) -> str:
-    if not isinstance(name, str) or "\0" in name:
-        raise ImageError(f"Row {row} has {name!r} for a file name; give each image its file.")
+    if not isinstance(name, str) or "\0" in name or len(name) > _LONGEST:
+        raise ImageError(f"Row {row} has {name!r:.80} for a file name; give each image its file.")
     return name
 
 
-def _is_file(path: Path) -> bool:
+def _is_plain(root: Path, place: str, known: dict[str, bool]) -> bool:
+    """Whether a folder lies below the root without a link or ".." on the way."""
+    parts = place.split("/") if place else []
+    for end, part in enumerate(parts, start=1):
+        way = "/".join(parts[:end])
+        if way not in known:
+            known[way] = part not in ("", ".", "..") and not _is(Path.is_symlink, root, way)
+        if not known[way]:
+            return False
+    return True
+
+
+def _is(kind: Callable[[Path], bool], root: Path, name: str) -> bool:
     try:
-        return path.is_file()
+        return kind(root / name)
     except OSError:  # a name that is too long, say
         return False
 

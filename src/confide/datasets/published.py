@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from confide._check import did_you_mean
 from confide._tables import plain, read_table, require_columns
@@ -92,9 +92,9 @@ class Published(Source):
         ):
             for name in names:
                 if name not in known:
+                    near = did_you_mean(name, known).partition(" Known:")[0]
                     raise ValueError(
-                        f"{self.name} has no {name!r} for `{key}`, only {', '.join(known)}."
-                        f"{did_you_mean(name, known)}"
+                        f"{self.name} has no {name!r} for `{key}`, only {', '.join(known)}.{near}"
                     )
         return self
 
@@ -220,17 +220,20 @@ class PublishedImages(Published):
     ----------
     size : height and width that images are resized to
     channels : 1 (grey), 3 (RGB), or "auto": grey if no image has colour
+    cache : folder where decoded images are kept, so that they are decoded once; changes no pixel,
+        and is no part of what a run is compared by
     """
 
     size: tuple[Side, Side] = (64, 64)
     channels: Channels = "auto"
+    cache: Path | None = Field(default=None, exclude=True)
 
     def load(self, folder: Path = Path()) -> Data:
         """See :meth:`Source.load`."""
         return self.open(folder).load()
 
     def open(self, folder: Path = Path(), reading: Mapping[str, Any] | None = None) -> Opened:
-        """See :meth:`Source.open`; images are decoded when they are read.
+        """See :meth:`Source.open`; images are decoded when they are read, or kept in the cache.
 
         `reading` counts as in :meth:`confide.datasets.Images.open`.
         """
@@ -239,8 +242,15 @@ class PublishedImages(Published):
         listed, cohort, test = self.cohort(root)
         names = listed.frame[FILE].tolist()
         with naming(root):
+            found = open_files(
+                present(root, names),
+                self.size,
+                self.channels,
+                decided,
+                cache=None if self.cache is None else folder / self.cache,
+            )
             return opened_pictures(
-                open_files(present(root, names), self.size, self.channels, decided),
+                found,
                 names,
                 self.channels,
                 cohort=cohort,
