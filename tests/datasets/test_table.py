@@ -102,12 +102,29 @@ def test_multilabel(folder):
     assert not {"a", "b"} & set(data.feature_names)
 
 
+def test_a_number_is_cut_into_classes(folder):
+    """At an edge begins the upper class; the number itself is no feature."""
+    edge = float(np.median(FRAME["age"]))
+    data = table(label={"age": [edge]}).load(folder)
+    assert data.cohort.task == "binary"
+    assert data.cohort.classes == (f"<{edge}", f">={edge}")
+    assert data.cohort.label.tolist() == (FRAME["age"] >= edge).astype(int).tolist()
+    assert "age" not in data.feature_names
+    assert "outcome=dead" in data.feature_names
+    bands = table(label={"age": [50.0, 70.0]}).load(folder).cohort
+    assert bands.task == "multiclass"
+    expected = np.digitize(FRAME["age"], [50.0, 70.0])
+    assert [bands.classes[i][:2] for i in bands.label] == [("<5", "50", ">=")[i] for i in expected]
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
         ({"patient": "patiant"}, r"t\.csv: The table has no column 'patiant'. Did you mean 'pat"),
         ({"label": "smoker"}, r"t\.csv: Label 'smoker' is missing in row \d+"),
         ({"label": "age"}, "measurement"),
+        ({"label": {"sex": [1.0]}}, "'sex' is not a number"),
+        ({"label": {"age": [500.0]}}, "Label 'age' has 1 different value"),
         ({"features": ["agee"]}, r"t\.csv: .*'agee'. Did you mean 'age'"),
         ({"groups": ["visit_id"]}, "Group 'visit_id' has 200"),
         ({"record": "patient"}, r"Record 'p000' \(row 1\) is given twice"),

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
-from confide._tables import read_table, require_columns
+from confide._tables import group_columns, read_table, require_columns
 from confide.cohort import Cohort
 from confide.datasets.base import ByColumn, ByFraction, Data, Label, Source, naming
 from confide.datasets.features import default_features, feature_matrix
+
+Cut = Annotated[
+    dict[str, Annotated[list[float], Field(min_length=1)]], Field(min_length=1, max_length=1)
+]
+"""A number, and the edges between its classes."""
 
 
 class Table(Source):
@@ -21,7 +27,8 @@ class Table(Source):
     ----------
     path : the file
     patient : column of the patient ids
-    label : column of classes, or a list of columns of 1, 0 and missing (multilabel)
+    label : column of classes, a list of columns of 1, 0 and missing (multilabel), or
+        {column: edges} to cut a number into classes, in the same way as groups
     features : columns to train on; by default every column without another use that does not
         look like an identifier (see :func:`confide.datasets.features.looks_like_identifier`)
     groups : columns of groups, or {column: edges} to cut a number into bands
@@ -34,7 +41,7 @@ class Table(Source):
     name: Literal["table"] = "table"
     path: Path
     patient: str
-    label: Label
+    label: Label | Cut
     features: tuple[str, ...] | None = None
     groups: tuple[str, ...] | dict[str, list[float]] = ()
     record: str | None = None
@@ -45,15 +52,16 @@ class Table(Source):
         path = folder / self.path
         frame = read_table(path)
         with naming(path):
+            frame, label = self._labelled(frame)
             cohort = Cohort.from_frame(
                 frame,
                 patient=self.patient,
-                label=self.label,
+                label=label,
                 record=self.record,
                 groups=self.groups,
             )
             test = self.test.mask(cohort, frame)
-            columns, left_out = self._features(frame)
+            columns, left_out = self._features(frame, label)
             told = _giveaways(frame, columns, cohort)
             if self.features is None:
                 columns = [name for name in columns if name not in told]
@@ -69,11 +77,18 @@ class Table(Source):
             notes = (*left_out, *notes, *says)
             return Data(cohort=cohort, inputs=inputs, test=test, feature_names=names, notes=notes)
 
-    def _features(self, frame: pd.DataFrame) -> tuple[list[str], tuple[str, ...]]:
+    def _labelled(self, frame: pd.DataFrame) -> tuple[pd.DataFrame, Label]:
+        """The table, with a number that is a label cut into its classes, and the label's name."""
+        if not isinstance(self.label, dict):
+            return frame, self.label
+        ((name, _),) = self.label.items()
+        return frame.assign(**group_columns(frame, self.label)), name
+
+    def _features(self, frame: pd.DataFrame, label: Label) -> tuple[list[str], tuple[str, ...]]:
         if self.features is not None:
             require_columns(frame, self.features)
             return list(self.features), ()
-        labels = [self.label] if isinstance(self.label, str) else self.label
+        labels = [label] if isinstance(label, str) else label
         split = [self.test.column] if isinstance(self.test, ByColumn) else []
         taken = {self.patient, self.record, *labels, *self.groups, *split}
         return default_features(frame, taken)
