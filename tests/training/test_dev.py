@@ -247,3 +247,17 @@ def test_refusals():
         dev_records(x[N:], np.full((N_DEV, 3), np.nan), audited)
     with pytest.raises(ArgumentError, match=r"like the audited ones, .* got .*\(5,\)"):
         dev_records(x[N:, 1:], y[N:], audited)
+
+
+@pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")  # torch's compiler
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_a_cuda_device_gives_what_the_cpu_gives():
+    more = {"dropout": 0.2, "mixup": 0.5, "label_smoothing": 0.1, "balance": True, "epochs": 3}
+    exact = {"precision": "float32", "models_at_once": 4}
+    on_cpu = _trainer("multiclass", BLOCK | more, exact).fit_whole(MEMBERS, range(4))
+    for changes in ({}, {"compile": True}):
+        performance = exact | {"device": "cuda"} | changes
+        on_cuda = _trainer("multiclass", BLOCK | more, performance).fit_whole(MEMBERS, range(4))
+        assert on_cuda.epochs.tolist() == on_cpu.epochs.tolist()
+        np.testing.assert_allclose(on_cuda.logits, on_cpu.logits, atol=5e-3)

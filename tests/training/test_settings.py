@@ -76,6 +76,40 @@ def test_refusals(block, words):
 
 
 @pytest.mark.parametrize(
+    ("block", "words"),
+    [
+        ({"dev": {"fraction": 0}}, "fraction"),
+        ({"dev": {"fraction": 1}}, "fraction"),
+        ({"dev": {"patience": 0}}, "patience"),
+        ({"dev": {"patience": 2, "keep": "last"}}, "patience=2 stops at the best epoch, but keep"),
+        ({"dev": {"patience": 2}, "trace": True}, r"trace=True reads all epochs, but dev.patience"),
+        ({"dev": True}, "dev"),
+        ({"balance": "auto"}, "balance"),
+        ({"label_smoothing": 1.0}, "label_smoothing"),
+        ({"dropout": 1.0}, "dropout"),
+        ({"dropout": -0.1}, "dropout"),
+        ({"mixup": -1}, "mixup"),
+        ({"mixup": math.inf}, "mixup"),
+    ],
+)
+def test_refusals_of_tasks(block, words):
+    with pytest.raises(ValidationError, match=words):
+        TrainSettings.model_validate(block)
+
+
+def test_what_is_off_is_not_written():
+    """Folders of versions without these settings are compared with what is written now."""
+    off = {"balance": False, "dev": None, "label_smoothing": 0.0, "dropout": 0.0, "mixup": 0.0}
+    assert TrainSettings.model_validate(off).model_dump() == TrainSettings().model_dump()
+    on = {"balance": True, "dev": {}, "label_smoothing": 0.1, "dropout": 0.2, "mixup": 0.3}
+    settings = TrainSettings.model_validate(on)
+    dev = {"fraction": 0.1, "seed": 0, "patience": None, "keep": "best"}
+    written = settings.model_dump(mode="json")
+    assert {key: written[key] for key in on} == on | {"dev": dev}
+    assert TrainSettings.model_validate(written) == settings
+
+
+@pytest.mark.parametrize(
     "block",
     [
         {"models_at_once": 0},
