@@ -1,5 +1,6 @@
 """The configurations in examples/ are right, and the README's commands are those that exist."""
 
+import contextlib
 import os
 import re
 import shlex
@@ -10,7 +11,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from confide.cli import app
 from confide.config import CodesConfig, load, load_as
 from confide.runs import audit_scores
 from confide.runs.model_files import open_model
@@ -49,9 +52,10 @@ def test_example_is_valid(path, monkeypatch):
 def test_example_loads(path, monkeypatch):
     monkeypatch.setenv("CONFIDE_DATA", str(DATA))
     config, folder = load(path)
-    needs = getattr(config.data, "path", None)
-    if needs is not None and not Path(needs).exists():
-        pytest.skip(f"{needs} is not here")
+    needs = [getattr(config.data, key, None) for key in ("path", "array")]
+    for path in filter(None, needs):
+        if not (folder / path).exists():
+            pytest.skip(f"{path} is not here")
     opened = config.data.open(folder)
     assert opened.test.any()
     assert opened.cohort.groups.shape[1] >= 1
@@ -99,6 +103,9 @@ AUDITS = [
     for c in COMMANDS
     if c.startswith("confide ") and c not in ENCODING + ATTACKS + RELEASED + SHARING
 ]
+FIRST = next(c for c in AUDITS if c.endswith("--out runs/embedded"))
+PROGRAM = next(c for c in AUDITS if c.startswith("confide audit scores "))
+AUDITS = [c for c in AUDITS if c not in (FIRST, PROGRAM)]  # SHARING goes on from the first
 
 
 def test_readme_encodes_and_trains(tmp_path):
@@ -113,7 +120,7 @@ def test_readme_encodes_and_trains(tmp_path):
     assert len(ENCODING) >= 8
     for line in ENCODING:
         done = run(shlex.split(line)[1:], tmp_path)
-        assert done.returncode == 0, (line, done.stderr)
+        assert done.exit_code == 0, (line, done.output)
     assert (tmp_path / "runs" / "codes" / "report.html").stat().st_size > 10_000
     assert "opacity against clear" in done.stdout
 
@@ -130,7 +137,7 @@ def test_readme_attacks_a_release(tmp_path):
         done = run(shlex.split(line)[1:], tmp_path)
         # The gate is missed, as the README says.
         missed = line.startswith("confide attack run")
-        assert done.returncode == missed, (line, done.stdout, done.stderr)
+        assert done.exit_code == missed, (line, done.output)
         assert ("Gate missed" in done.stdout) == missed
     assert "alignment" in done.stdout
     assert (tmp_path / "runs" / "attack" / "report.html").stat().st_size > 10_000
@@ -142,10 +149,9 @@ def test_readme_audits_a_released_model(tmp_path):
     for name in ("model.py", "model.yaml"):
         shutil.copy(ROOT / "examples" / name, tmp_path / "examples")
     assert [line.split()[0] for line in RELEASED] == ["python", "confide"]
-    made = python(shlex.split(RELEASED[0])[1:], tmp_path)
-    assert (made.returncode, made.stderr) == (0, "")
+    python(shlex.split(RELEASED[0])[1:], tmp_path)
     done = run(shlex.split(RELEASED[1])[1:], tmp_path)
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.output
     assert "offline RMIA" in done.stdout
     assert "recipe unknown" not in done.stdout
     assert (tmp_path / "runs" / "model" / "report.html").stat().st_size > 10_000
@@ -157,17 +163,16 @@ def test_readme_audits_a_released_model(tmp_path):
 def test_readme_compares_and_shares(tmp_path):
     """The README's commands on two recipes run as written, after the first was audited."""
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    first = next(c for c in COMMANDS if c.endswith("--out runs/embedded"))
     assert [c.split()[1] for c in SHARING] == ["audit", "compare", "audit", "figures"]
-    for line in (first, *SHARING):
+    for line in (FIRST, *SHARING):
         words = shlex.split(line)[1:]
         if "--pdf" in words and not Path("/usr/bin/chromium").exists():
             continue
         small(words, tmp_path)
         done = run(words, tmp_path)
-        assert (done.returncode, done.stderr) == (0, ""), line
+        assert (done.exit_code, done.stderr) == (0, ""), line
+        check_outputs(words, tmp_path)
     embedded = tmp_path / "runs" / "embedded"
-    assert (tmp_path / "runs" / "compare" / "report.html").stat().st_size > 10_000
     assert (embedded / "summary.md").read_text(encoding="utf-8").startswith("# ")
     assert len(list((embedded / "figures").glob("*.pdf"))) >= 2
 
@@ -185,15 +190,29 @@ def test_readme_command_runs(line, tmp_path, predictions, audited):
         shutil.copytree(audited, tmp_path / "runs" / "scores")
     small(words, tmp_path)
     done = run(words, tmp_path)
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.output
     if words[1] == "erase":
         left = {path.name for path in (tmp_path / "runs" / "scores").iterdir()}
         assert {"report.html", "summary.json", "patients.parquet"} <= left
         assert not left & {"signals.zarr", "cohort.parquet"}
+    check_outputs(words, tmp_path)
+
+
+def test_a_command_runs_as_a_program(tmp_path, predictions):
+    """In a process of its own, as in a terminal; the other commands run in this one."""
+    (tmp_path / "predictions.csv").write_bytes(predictions)
+    words = shlex.split(PROGRAM)[1:]
+    python(["-c", "from confide.cli import main; main()", *words], tmp_path)
+    check_outputs(words, tmp_path)
+
+
+def check_outputs(words, folder):
+    """A page and a summary lie where an audit or a comparison was told to write."""
+    summary, size = ("compare.json", 10_000) if words[0] == "compare" else ("summary.json", 100_000)
     for flag, value in pairwise(words):
         if flag == "--out":
-            assert (tmp_path / value / "report.html").stat().st_size > 100_000
-            assert (tmp_path / value / "summary.json").is_file()
+            assert (folder / value / "report.html").stat().st_size > size
+            assert (folder / value / summary).is_file()
 
 
 def small(words, folder):
@@ -207,11 +226,14 @@ def small(words, folder):
 
 
 def run(words, folder):
-    return python(["-c", "from confide.cli import main; main()", *words], folder)
+    """The command in this process, which has imported what each would import again."""
+    with contextlib.chdir(folder):
+        return CliRunner().invoke(app, words, catch_exceptions=False)
 
 
 def python(words, folder):
-    return subprocess.run(
+    """A process of its own, which ends well and complains of nothing."""
+    done = subprocess.run(
         [sys.executable, *words],
         cwd=folder,
         capture_output=True,
@@ -219,6 +241,7 @@ def python(words, folder):
         timeout=600,
         check=False,
     )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.fixture(scope="module")
