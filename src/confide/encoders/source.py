@@ -138,15 +138,16 @@ class _Codes:
                 for column in (_RECORD, _PATIENT):
                     table[column] = f"{site}/" + table[column].astype(str)
         note = (
-            "Patients and records are those of RELEASE.private; the model saw their codes."
+            "Patients and records are those of RELEASE.private."
             if known
             else "Patients are the pseudonyms of the releases, records the numbers of the codes."
         )
+        asked = "Models are trained on codes and asked with codes, so that an attacker has them."
         return cls(
             releases=releases,
             table=pd.concat(tables, ignore_index=True),
             site=np.repeat(np.arange(len(tables)), [len(table) for table in tables]),
-            notes=(note,),
+            notes=(note, asked),
         )
 
     def read(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:

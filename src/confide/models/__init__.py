@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from confide.errors import ArgumentError
 from confide.models.settings import (
+    CodeViTSettings,
     DeepViTSettings,
     DenseNet121Settings,
     ModelSettings,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from confide.models.base import Network
 
 __all__ = [
+    "CodeViTSettings",
     "DeepViTSettings",
     "DenseNet121Settings",
     "ModelSettings",
@@ -205,6 +207,7 @@ def _deep_vit(
 
 
 def _skeleton(settings: ModelSettings, shape: tuple[int, ...], n_outputs: int) -> Network:
+    from confide.models.deep_vit import DeepViT
     from confide.models.resnet1d import ResNet1d
     from confide.models.small_cnn import SmallCNN
     from confide.models.tabular_resnet import TabularResNet
@@ -223,6 +226,9 @@ def _skeleton(settings: ModelSettings, shape: tuple[int, ...], n_outputs: int) -
             return ResNet1d(n_inputs, n_outputs, width=width, depth=depth)
         case ViTSettings():
             return ViT(shape, n_outputs, **settings.model_dump(exclude={"name"}))
+        case CodeViTSettings():
+            pieces = settings.model_dump(exclude={"name"})
+            return DeepViT(n_inputs, shape[1], n_outputs, **pieces, dropout=0.0)
         case TimmSettings():
             from confide.models.timm_nets import TimmNetwork
 
@@ -237,7 +243,7 @@ _KINDS = {1: "tables", 3: "images", 2: "signals"}  # by axes of a record
 _REMEDIES = {
     "tables": "for tables use 'tabular_resnet'",
     "images": "for images use 'small_cnn' or 'wrn'",
-    "signals": "for signals use 'resnet1d'",
+    "signals": "for signals use 'resnet1d', for codes 'deep_vit'",
 }
 
 
@@ -251,7 +257,8 @@ def _check_shape(settings: ModelSettings, input_shape: tuple[int, ...]) -> None:
             f"Model {settings.name!r} takes records of shape {_FORMS[settings.takes]}, got "
             f"{input_shape}{remedy}."
         )
-    if kind == "signals" and input_shape[1] < _SMALLEST:
+    codes = isinstance(settings, CodeViTSettings)  # (rows, channels), of any number
+    if kind == "signals" and not codes and input_shape[1] < _SMALLEST:
         raise ArgumentError(
             f"Model {settings.name!r} needs signals of {_SMALLEST} samples or more, got "
             f"{input_shape[1]}."

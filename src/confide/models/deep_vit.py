@@ -6,6 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from confide.models.base import Network
+from confide.models.layers import initialise_uniform
+
 
 class ReAttention(nn.Module):
     """Layer norm, then attention whose maps are mixed over the heads.
@@ -106,7 +109,7 @@ class Block(nn.Module):
         return x + self.dropout(self.narrow(y))
 
 
-class DeepViT(nn.Module):
+class DeepViT(Network):
     """Codes (n, rows, width) -> logits (n, outputs): the classifier of Yala et al., 2021.
 
     arXiv 2106.02484, after Zhou et al., arXiv 2103.11886.  A learned token stands before
@@ -145,8 +148,12 @@ class DeepViT(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, outputs)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(n, rows, width) -> (n, outputs)."""
+    def draw(self, generator: torch.Generator) -> None:
+        """Draw all weights anew, as the authors do."""
+        initialise_uniform(self, generator)
+
+    def features(self, x: Tensor) -> Tensor:
+        """(n, rows, width) -> (n, width)."""
         if self.position is not None:
             x = x + self.position
         token: Tensor = self.token
@@ -155,5 +162,5 @@ class DeepViT(nn.Module):
             for block in self.blocks:
                 x = block(x)
             token, x = x[:, 0], x[:, 1:]
-        out: Tensor = self.head(self.norm(self.last.of_token(token, x)))
+        out: Tensor = self.norm(self.last.of_token(token, x))
         return out

@@ -195,6 +195,26 @@ class DeepViTSettings(Settings):
     dropout: float = Field(default=0.0, ge=0, lt=1)
 
 
+class CodeViTSettings(Settings):
+    """The transformer of Yala et al. for codes, as a model of an audit; see DeepViTSettings.
+
+    Parameters
+    ----------
+    depth, heads, head_width, mlp : as there
+    position : whether the rows of the codes keep their order (`shuffle: false`), so that it can be
+        learned from
+    """
+
+    takes: ClassVar[Kind] = "signals"
+
+    name: Literal["deep_vit"] = "deep_vit"
+    depth: int = Field(default=1, ge=1)
+    heads: int = Field(default=8, ge=1)
+    head_width: int = Field(default=64, ge=1)
+    mlp: int = Field(default=2, ge=1)
+    position: bool = False
+
+
 ModelSettings = Annotated[
     TabularResNetSettings
     | ResNet1dSettings
@@ -205,6 +225,7 @@ ModelSettings = Annotated[
     | DenseNet121Settings
     | ViTB16Settings
     | ViTL16Settings
+    | CodeViTSettings
     | OwnSettings,
     Field(discriminator="name"),
 ]

@@ -332,4 +332,6 @@ def _divided(
 
 def _title(source: Source) -> str:
     path = getattr(source, "path", None)
+    if isinstance(path, tuple):
+        return f"{source.name}: {', '.join(one.name for one in path)}"
     return f"{source.name}: {Path(path).name}" if path else source.name

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from confide.models.settings import (
+    CodeViTSettings,
     DenseNet121Settings,
     ModelSettings,
     OwnSettings,
@@ -129,6 +130,11 @@ def activations(model: ModelSettings, input_shape: tuple[int, ...]) -> int:
             # 11 and 7 million results of convolutions at 224 x 224, and their norms; those of a
             # dense block are read by all layers behind them
             return 700 * math.prod(input_shape[1:])
+        case CodeViTSettings(depth=depth, heads=heads, head_width=head_width, mlp=mlp):
+            # in the last block the token alone has queries and is worked on
+            rows, width = input_shape
+            inner = (depth - 1) * rows * 3 * heads * head_width
+            return 5 * size + inner + _transformer(rows, width, depth - 1, heads, mlp)
         case OwnSettings():
             return 1000 * size  # not known; enough for the other networks
 
