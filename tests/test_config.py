@@ -125,7 +125,7 @@ def test_paths_are_relative_to_the_file(tmp_path, monkeypatch):
         (EMBEDDED + "train: {optimizer: {lr: .inf}}", "train.optimizer.lr = inf: must be a finite"),
         (EMBEDDED + "train: {model: {name: wrn, depth: 11}}", "depth=11 to be 6n + 4; use 10 or"),
         (EMBEDDED + "train: {augment: weak}", "train: augment='weak' changes images"),
-        (EMBEDDED + "train: {privacy: {epsilon: 8}}", "train.privacy: training with differential"),
+        (EMBEDDED + "train: {privacy: {epsilon: 8}}", "train.privacy.unit is missing, and it"),
         (EMBEDDED + "audit: {n_models: 3}", "audit.n_models = 3: must be greater than or equal"),
         (EMBEDDED + "audit: {fraction: .nan}", "audit.fraction = nan: must be"),
         (EMBEDDED + "audit: {attacks: []}", "audit.attacks = []: name at least one attack"),

@@ -194,7 +194,7 @@ def default_of(field):
     if isinstance(value, tuple):
         return f"[{', '.join(map(str, value))}]"
     if isinstance(value, float):
-        return repr(value).replace("1e-07", "1.0e-07")
+        return repr(value).replace("1e-0", "1.0e-0")
     return (
         str(value).lower().replace("none", "null") if isinstance(value, bool | None) else str(value)
     )

@@ -64,7 +64,7 @@ def test_a_block_without_a_name_is_the_default_one():
         ({"schedule": {"warmup": 1.5}}, "warmup"),
         ({"model": {"name": "wrm"}}, "'wrn'"),
         ({"learning_rate": 1}, "learning_rate"),
-        ({"privacy": {"epsilon": 8}}, "differential privacy is not available"),
+        ({"privacy": {"epsilon": 8}}, r"privacy\.unit\n  Field required"),
         ({"augment": "weak"}, "augment='weak' changes images"),
         ({"views": 4}, "views=4 needs augmented copies"),
         ({"model": {"name": "wrn"}, "views": 4}, "views=4 needs augmented copies"),

@@ -208,7 +208,7 @@ def _gap(mechanism: Mechanism, k: int) -> float:
     most = _losses(
         _reach(mechanism.noise, number, probability), mechanism.noise, number, probability
     )
-    fine = 0.03 * k * mechanism.rate / mechanism.noise
+    fine = 0.06 * k * mechanism.rate / mechanism.noise
     least = float(np.log(max(probability[0], 1e-12))) if number[0] == 0 else -float(most[0])
     return float(max(min(fine, 0.01), (float(most[0]) - least) / _MOST_POINTS, 1e-6))
 
@@ -276,7 +276,7 @@ def _inverse(
     table = np.linspace(low - noise, high + noise, 4096)
     at = np.searchsorted(_losses(table, noise, number, probability), loss).clip(1, len(table) - 1)
     left, right = table[at - 1], table[at]
-    for _ in range(40):
+    for _ in range(25):
         middle = 0.5 * (left + right)
         above = _losses(middle, noise, number, probability) > loss
         left, right = np.where(above, left, middle), np.where(above, middle, right)
