@@ -7,6 +7,7 @@ The file holds `data` (JPEG files end to end) and `offsets`, in the order of the
 
 import io
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ def main(packed: Path, out: Path) -> None:
     """Decode every image and store (n, 64, 64, 3) uint8."""
     with np.load(packed, allow_pickle=False) as stored:
         data, ends = stored["data"].tobytes(), stored["offsets"]
-    files = (io.BytesIO(data[a:b]) for a, b in zip(ends[:-1], ends[1:], strict=True))
+    files = (io.BytesIO(data[a:b]) for a, b in pairwise(ends))
     np.save(out, np.stack([np.asarray(Image.open(file).convert("RGB")) for file in files]))
 
 
