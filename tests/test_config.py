@@ -108,7 +108,7 @@ def test_paths_are_relative_to_the_file(tmp_path, monkeypatch):
         # Missing keys.
         ("audit: {n_models: 8}", "data is missing"),
         ("data:", "data is missing"),
-        ("data: {}", "data.name is missing. Known: ecg, embedded, images, phantom, table"),
+        ("data: {}", "data.name is missing. Known: chexpert, ecg, embed, embedded, fairvision,"),
         ("data: {name: table, patient: p, label: l}", "data.path is missing, and it has no"),
         (f"data: {TABLE}, test: {{column: split}}}}", "data.test.value is missing"),
         # Wrong types and values.

@@ -25,7 +25,7 @@ from confide.datasets import KNOWN as SOURCES
 from confide.datasets import AnySource
 from confide.datasets.base import Settings
 from confide.encoders.settings import EncodeSettings, NeuraCryptSettings
-from confide.encoders.source import ReleasedCodes
+from confide.encoders.source import ReleasedCodes, listed, sites_of
 from confide.errors import ConfigError, MissingFileError
 from confide.inversion.settings import AttackBlock
 from confide.training.codes_settings import CodeTrainSettings
@@ -39,11 +39,6 @@ _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 Kind = TypeVar("Kind", bound=BaseModel)
-
-
-def _listed(value: Any) -> Any:
-    """One path or name is a list of one."""
-    return [value] if isinstance(value, str | Path) else value
 
 
 class AuditBlock(Settings):
@@ -145,9 +140,9 @@ class Releases(Settings):
     """
 
     name: Literal["release"] = "release"
-    path: Annotated[tuple[Path, ...], BeforeValidator(_listed)] = Field(min_length=1)
+    path: Annotated[tuple[Path, ...], BeforeValidator(listed)] = Field(min_length=1)
     site: tuple[str, ...] = ()
-    label: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(min_length=1)
+    label: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(min_length=1)
     groups: tuple[str, ...] = ()
 
     @model_validator(mode="after")
@@ -157,13 +152,7 @@ class Releases(Settings):
             twice = [name for i, name in enumerate(given) if name in given[:i]]
             if twice:
                 raise ValueError(f"`{key}` names {str(twice[0])!r} twice; name it once")
-        sites = self.site or tuple(path.name for path in self.path)
-        if len(sites) != len(self.path) or len(set(sites)) < len(sites):
-            raise ValueError(
-                f"{len(self.path)} releases need as many different names under `site`, got "
-                f"{', '.join(sites)}"
-            )
-        for name in sites:
+        for name in self.sites:
             if name in _MORE_THAN_ONE:
                 raise ValueError(f"{name!r} names more than one site; choose another name")
         return self
@@ -171,7 +160,7 @@ class Releases(Settings):
     @property
     def sites(self) -> tuple[str, ...]:
         """Name of each release's site."""
-        return self.site or tuple(path.name for path in self.path)
+        return sites_of(self.path, self.site)
 
 
 class Comparison(Settings):
@@ -184,7 +173,7 @@ class Comparison(Settings):
         "linear", codes of the linear encoder under keys of their own, which are written nowhere
     """
 
-    records: Annotated[tuple[Path, ...], BeforeValidator(_listed)] = ()
+    records: Annotated[tuple[Path, ...], BeforeValidator(listed)] = ()
     arms: tuple[Literal["plain", "linear"], ...] = ("plain", "linear")
 
 

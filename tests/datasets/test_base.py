@@ -180,6 +180,13 @@ def test_sources_are_found_by_name_and_come_back_from_json():
             "test": {"column": "split", "value": "test"},
         },
         "ecg": {"path": "t.csv", "array": "x.npz", "patient": "p", "label": "y"},
+        "chexpert": {"path": "d", "label": ["Edema"], "blank": "zeros"},
+        "embed": {"path": "d", "groups": ["race"]},
+        "fairvision": {"path": "d", "image": "npz"},
+        "fitzpatrick17k": {"path": "d", "missing": "leave_out"},
+        "mimic-cxr": {"path": "d", "labeller": "negbio"},
+        "mimic-iv-ed": {"path": "d", "label": "outcome_critical"},
+        "ptb-xl": {"path": "d", "label": ["MI", "CD"], "unclassified": "negative"},
     }
     assert set(blocks) == set(KNOWN)
     for name, block in blocks.items():

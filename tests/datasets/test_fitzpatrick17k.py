@@ -139,10 +139,10 @@ def test_images_that_could_not_be_downloaded(tmp_path):
     with pytest.raises(
         MissingFileError,
         match=rf"fitzpatrick17k\.csv: Row 4: There is no image .*{md5(4)}\.jpg \(3 of 16 images "
-        r"are not there\).*write `missing: leave-out`",
+        r"are not there\).*write `missing: leave_out`",
     ):
         source(folder).open()
-    data = source(folder, missing="leave-out").load()
+    data = source(folder, missing="leave_out").load()
     assert data.cohort.record.tolist() == [md5(i) for i in range(16) if i not in (4, 7, 15)]
     assert np.flatnonzero(data.test).tolist() == [3]
     assert data.notes[1:] == ("3 of 16 rows are left out: their image is not in the folder.",)
@@ -156,13 +156,13 @@ def test_no_image_at_all(tmp_path):
     with pytest.raises(MissingFileError, match=r"\(16 of 16 images are not there\)"):
         source(folder).open()
     with pytest.raises(TableError, match=r"No record is left.*16 of 16 rows are left out"):
-        source(folder, missing="leave-out").open()
+        source(folder, missing="leave_out").open()
 
 
 def test_a_page_instead_of_an_image(folder):
     (folder / f"{md5(6)}.jpg").write_text("<html>gone</html>")
     with pytest.raises(ImageError, match=rf"{md5(6)}\.jpg is not"):
-        source(folder, missing="leave-out").load()
+        source(folder, missing="leave_out").load()
 
 
 def test_a_link_out_of_the_folder(folder, tmp_path):

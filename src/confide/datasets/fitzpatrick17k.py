@@ -56,7 +56,7 @@ class Fitzpatrick17k(PublishedImages):
     label : the partition of the conditions into 3 or into 9 classes, or the condition (114)
     test : by default the images whose diagnosis two dermatologists found to be shown, `qc`
         beginning with "1 Diagnostic" (348 of them); images with other remarks stay in training
-    missing : "leave-out" leaves out the rows whose image is not in the folder, and counts them;
+    missing : "leave_out" leaves out the rows whose image is not in the folder, and counts them;
         otherwise they are an error
     """
 
@@ -75,7 +75,7 @@ class Fitzpatrick17k(PublishedImages):
     )
     test: ByFraction | ByColumn = ByColumn(column=SPLIT, value="test")
     channels: Channels = 3
-    missing: Literal["refuse", "leave-out"] = "refuse"
+    missing: Literal["refuse", "leave_out"] = "refuse"
 
     def listed(self, root: Path) -> Listed:
         """See :meth:`confide.datasets.published.Published.listed`."""
@@ -113,7 +113,7 @@ class Fitzpatrick17k(PublishedImages):
         return (
             f"{path}: Row {row}: There is no image {root / files.iloc[row]} ({lost.sum():,} of "
             f"{len(lost):,} images are not there). The publisher gives addresses of the images "
-            f"alone, see {self.homepage}: download them, or write `missing: leave-out`."
+            f"alone, see {self.homepage}: download them, or write `missing: leave_out`."
         )
 
 

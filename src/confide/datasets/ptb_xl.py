@@ -61,7 +61,7 @@ class PtbXl(Published):
     path : the folder with ptbxl_database.csv, scp_statements.csv, records100 or records500
     rate : 100 or 500 samples per second
     label : some of the five super-classes; one alone makes a binary task
-    unclassified : records without any diagnostic statement are left out, or kept as `negative`,
+    unclassified : records without any diagnostic statement: leave them out, or keep as `negative`,
         with 0 for all five
     groups : some of sex, age (band) and extra_systole (something is noted in `extra_beats`)
     test : which patients are held out; by default fold 10, as the publisher recommends
@@ -75,7 +75,7 @@ class PtbXl(Published):
     name: Literal["ptb-xl"] = "ptb-xl"
     label: Label = SUPERCLASSES
     rate: Literal[100, 500] = 100
-    unclassified: Literal["left_out", "negative"] = "left_out"
+    unclassified: Literal["leave_out", "negative"] = "leave_out"
     test: ByFraction | ByColumn = ByColumn(column="strat_fold", value=10)
 
     def load(self, folder: Path = Path()) -> Data:

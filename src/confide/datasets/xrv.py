@@ -28,6 +28,7 @@ from scipy import ndimage
 from confide._tables import read_table, require_columns
 from confide.cohort import Cohort
 from confide.datasets.base import Nobody, Opened, Settings, fingerprint_of_files, naming
+from confide.datasets.folders import inside
 from confide.errors import ImageError, MissingFileError, TableError
 
 SIZE = 224
@@ -99,7 +100,8 @@ class XrvCheXpert(_Xrv):
                 )
             frame = frame.assign(patient=found, sex=frame["Sex"], record=frame["Path"])
             root = path.parent.resolve()
-            files = [_below(root, str(name)) for name in frame["Path"]]
+            rows, names = frame.index.tolist(), frame["Path"].astype(str)
+            files = [_file(root, name, row) for row, name in zip(rows, names, strict=True)]
         return _opened(self, frame.reset_index(drop=True), files)
 
 
@@ -139,8 +141,10 @@ class XrvMimic(_Xrv):
         if not root.is_dir():
             raise MissingFileError(f"There is no folder of images {folder / self.images}.")
         files = [
-            _below(root, f"p{p[:2]}/p{p}/s{s}/{d}.jpg")
-            for p, s, d in zip(frame["patient"], frame["study_id"], frame["dicom_id"], strict=True)
+            inside(root, f"p{p[:2]}/p{p}/s{s}/{d}.jpg", row)
+            for row, (p, s, d) in enumerate(
+                zip(frame["patient"], frame["study_id"], frame["dicom_id"], strict=True)
+            )
         ]
         return _opened(self, frame, files)
 
@@ -269,14 +273,10 @@ def _pixels(path: Path, row: int) -> NDArray[np.uint8]:
         return np.asarray(image)
 
 
-def _below(root: Path, name: str) -> Path:
-    """The file of a name from a table, which must not lead out of the folder.
+def _file(root: Path, name: str, row: int) -> Path:
+    """The file of a name from CheXpert's table.
 
-    The data set's own paths begin with the name of its folder, which is where the table lies.
+    The names begin with that of the data set's folder, which is where the table lies.
     """
-    parts = Path(name).parts
-    if len(parts) > 1 and parts[0].startswith("CheXpert-v1.0"):
-        name = str(Path(*parts[1:]))
-    if "\0" in name or not (root / name).resolve().is_relative_to(root):
-        raise ImageError(f"The file {name!r:.80} is outside the folder {root}.")
-    return root / name
+    first, _, rest = name.partition("/")
+    return inside(root, rest if rest and first.startswith("CheXpert-v1.0") else name, row)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -30,8 +30,25 @@ from confide.errors import ReleaseError
 _RECORD, _PATIENT = " record", " patient"  # no label or public column begins with a space
 
 
-def _listed(value: Any) -> Any:
+def listed(value: Any) -> Any:
+    """One path or name is a list of one."""
     return [value] if isinstance(value, str | Path) else value
+
+
+def sites_of(path: Sequence[Path], site: Sequence[str]) -> tuple[str, ...]:
+    """Name of each release's site, by default that of its folder.
+
+    Raises
+    ------
+    ValueError : not one name each, or the same name twice
+    """
+    sites = tuple(site) or tuple(one.name for one in path)
+    if len(sites) != len(path) or len(set(sites)) < len(sites):
+        raise ValueError(
+            f"{len(path)} releases need as many different names under `site`, got "
+            f"{', '.join(sites)}"
+        )
+    return sites
 
 
 class ReleasedCodes(Source):
@@ -55,7 +72,7 @@ class ReleasedCodes(Source):
     description: ClassVar[str] = "releases of `confide encode run`: codes in place of records"
 
     name: Literal["release"] = "release"
-    path: Annotated[tuple[Path, ...], BeforeValidator(_listed)] = Field(min_length=1)
+    path: Annotated[tuple[Path, ...], BeforeValidator(listed)] = Field(min_length=1)
     site: tuple[str, ...] = ()
     label: Label
     groups: tuple[str, ...] = ()
@@ -63,12 +80,7 @@ class ReleasedCodes(Source):
 
     @model_validator(mode="after")
     def _one_name_each(self) -> Self:
-        sites = self.site or tuple(path.name for path in self.path)
-        if len(sites) != len(self.path) or len(set(sites)) < len(sites):
-            raise ValueError(
-                f"{len(self.path)} releases need as many different names under `site`, got "
-                f"{', '.join(sites)}"
-            )
+        sites_of(self.path, self.site)
         return self
 
     def load(self, folder: Path = Path()) -> Data:
@@ -84,7 +96,7 @@ class ReleasedCodes(Source):
             unlike codes, or nothing that tells which codes are of one patient
         """
         paths = [folder / path for path in self.path]
-        codes = _Codes.of(paths, self.site or tuple(path.name for path in self.path))
+        codes = _Codes.of(paths, sites_of(self.path, self.site))
         with naming(paths[0]):
             cohort = Cohort.from_frame(
                 codes.table,

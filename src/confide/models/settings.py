@@ -177,7 +177,7 @@ class OwnSettings(Settings):
 class DeepViTSettings(Settings):
     """A transformer with re-attention for codes; the defaults are those of Yala et al.
 
-    arXiv 2106.02484 (2021).  No model of an audit.
+    arXiv 2106.02484 (2021).  For `confide encode train`.
 
     Parameters
     ----------
@@ -196,11 +196,13 @@ class DeepViTSettings(Settings):
 
 
 class CodeViTSettings(Settings):
-    """The transformer of Yala et al. for codes, as a model of an audit; see DeepViTSettings.
+    """The transformer of Yala et al. for codes, as a model of an audit.
 
     Parameters
     ----------
-    depth, heads, head_width, mlp : as there
+    depth : blocks
+    heads, head_width : of each attention
+    mlp : width of the hidden layer of a block, as a multiple of that of a row
     position : whether the rows of the codes keep their order (`shuffle: false`), so that it can be
         learned from
     """
