@@ -13,6 +13,7 @@ from confide._tables import (
     group_columns,
     label_columns,
     read_table,
+    refuse_values,
     require_columns,
     text,
 )
@@ -148,6 +149,19 @@ def test_a_missing_column_names_the_nearest():
         require_columns(frame, ["sex", "patient_di"])
     with pytest.raises(TableError, match="2 columns 'sex'"):
         require_columns(frame[["sex", "sex"]], ["sex"])
+
+
+def test_a_bad_value_is_named_with_its_row():
+    column = pd.Series([1.0, 2.0, -3.0, -4.0], name="age")
+    refuse_values(column, np.zeros(4, dtype=bool), "a number above 0")
+    with pytest.raises(
+        TableError, match=r"^Column 'age' in row 2 is -3\.0; expected a number above 0\.$"
+    ):
+        refuse_values(column, (column < 0).to_numpy(), "a number above 0")
+    words = pd.Series(["x" * 500], name="word")
+    with pytest.raises(TableError) as error:
+        refuse_values(words, np.ones(1, dtype=bool), "a short word")
+    assert len(str(error.value)) < 150
 
 
 # --- labels

@@ -241,6 +241,23 @@ def require_columns(frame: pd.DataFrame, names: Iterable[str]) -> None:
             raise TableError(f"The table has {present[name]} columns {name!r}; rename them.")
 
 
+def refuse_values(column: pd.Series[Any], bad: NDArray[np.bool_], expected: str) -> None:
+    """Raise TableError if a value of a column is bad; names column, row and value.
+
+    Parameters
+    ----------
+    column : of a table
+    bad : (n_records,) bool
+    expected : what it should be, as the end of a sentence
+    """
+    if bad.any():
+        row = int(bad.argmax())
+        raise TableError(
+            f"Column {column.name!r} in row {row} is {plain(column.iloc[row])!r:.80}; expected "
+            f"{expected}."
+        )
+
+
 def label_columns(
     frame: pd.DataFrame, label: str | Sequence[str]
 ) -> tuple[NDArray[Any], Task, tuple[str, ...]]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import numpy as np
 import pandas as pd
 
-from confide._tables import plain
+from confide._tables import refuse_values
 from confide.datasets.base import naming
 from confide.datasets.published import FILE, PATIENT, RECORD, ChestFindings, Listed, age_bands
 from confide.errors import TableError
@@ -63,12 +62,8 @@ class CheXpert(ChestFindings):
         path, table = self.table(root / place, f"{split}.csv", columns=columns)
         with naming(path):
             parts = table["Path"].astype("string").str.extract(_PATH)
-            if parts[0].isna().any():
-                row = int(np.argmax(parts[0].isna().to_numpy()))
-                raise TableError(
-                    f"Column 'Path' in row {row} is {plain(table['Path'].iloc[row])!r:.80}; "
-                    "expected CheXpert-v1.0/train/patientNNNNN/studyN/IMAGE.jpg."
-                )
+            expected = "CheXpert-v1.0/train/patientNNNNN/studyN/IMAGE.jpg"
+            refuse_values(table["Path"], parts[0].isna().to_numpy(), expected)
             image = parts[0].astype(object)
             given = {
                 RECORD: image,

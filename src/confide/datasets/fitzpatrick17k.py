@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from confide._tables import plain
+from confide._tables import refuse_values
 from confide.datasets.base import ByColumn, ByFraction, naming
 from confide.datasets.published import FILE, PATIENT, RECORD, Listed, PublishedImages
 from confide.datasets.reading import Channels
-from confide.errors import MissingFileError, TableError
+from confide.errors import MissingFileError
 
 HASH, QUALITY, SPLIT = "md5hash", "qc", "split"
 
@@ -120,12 +120,7 @@ class Fitzpatrick17k(PublishedImages):
 def _hashes(column: pd.Series[Any]) -> pd.Series[str]:
     ids = column.astype(str)
     bad = ~ids.str.fullmatch("[0-9a-f]{32}").to_numpy(bool)
-    if bad.any():
-        row = int(bad.argmax())
-        raise TableError(
-            f"Column {column.name!r} in row {row} is {plain(column.iloc[row])!r:.80}; expected "
-            "32 digits 0-9 and a-f, the name of the image."
-        )
+    refuse_values(column, bad, "32 digits 0-9 and a-f, the name of the image")
     return ids
 
 
@@ -133,12 +128,7 @@ def _bands(column: pd.Series[Any]) -> NDArray[np.object_]:
     """Types 1 to 6 -> the three bands; missing for -1 and for none."""
     types = pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)
     bad = column.notna().to_numpy() & ~np.isin(types, (-1, 1, 2, 3, 4, 5, 6))
-    if bad.any():
-        row = int(bad.argmax())
-        raise TableError(
-            f"Column {column.name!r} in row {row} is {plain(column.iloc[row])!r:.80}; expected a "
-            "skin type from 1 to 6, or -1 for unknown."
-        )
+    refuse_values(column, bad, "a skin type from 1 to 6, or -1 for unknown")
     place = np.where(types >= 1, (types - 1) // 2, -1).astype(np.intp)
     return np.array([*_SKIN_TYPES, np.nan], dtype=object)[place]
 

@@ -9,12 +9,12 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import pandas as pd
 
-from confide._tables import plain
+from confide._tables import refuse_values
 from confide.datasets.base import Data, Label, naming
 from confide.datasets.features import feature_matrix
 from confide.datasets.mimic_cxr import races
 from confide.datasets.published import PATIENT, RECORD, Listed, Published, age_bands
-from confide.errors import MissingFileError, TableError
+from confide.errors import MissingFileError
 
 VITALS: dict[str, tuple[float, float, float, float]] = {
     "triage_temperature": (14.2, 26, 45, 47),  # degrees Celsius
@@ -213,11 +213,5 @@ def _female(column: pd.Series[Any]) -> pd.Series[Any]:
 
 def _known(column: pd.Series[Any], found: pd.Series[Any], expected: str) -> pd.Series[Any]:
     """What was made of a column, if only gaps became gaps."""
-    bad = (column.notna() & found.isna()).to_numpy()
-    if bad.any():
-        row = int(bad.argmax())
-        raise TableError(
-            f"Column {column.name!r} in row {row} is {plain(column.iloc[row])!r}; expected "
-            f"{expected}."
-        )
+    refuse_values(column, (column.notna() & found.isna()).to_numpy(), expected)
     return found.astype(np.float64)

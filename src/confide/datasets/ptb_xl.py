@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from confide._tables import plain
+from confide._tables import refuse_values
 from confide.datasets.base import (
     ByColumn,
     ByFraction,
@@ -185,12 +185,7 @@ def _whole(column: pd.Series[Any]) -> pd.Series[Any]:
     """Ids that are written as 15709.0, as whole numbers."""
     numbers = pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)
     bad = ~(np.isfinite(numbers) & (numbers == np.floor(numbers)) & (np.abs(numbers) < 2**53))
-    if bad.any():
-        row = int(bad.argmax())
-        raise TableError(
-            f"Column {column.name!r} in row {row} is {plain(column.iloc[row])!r}; expected a "
-            "whole number."
-        )
+    refuse_values(column, bad, "a whole number")
     return pd.Series(numbers.astype(np.int64), index=column.index, name=column.name)
 
 
@@ -211,13 +206,8 @@ def _add_groups(frame: pd.DataFrame, table: pd.DataFrame) -> dict[str, str]:
 
 
 def _sex(column: pd.Series[Any]) -> pd.Series[Any]:
-    bad = column.notna() & ~column.isin(list(_SEX))
-    if bad.any():
-        row = int(bad.to_numpy().argmax())
-        raise TableError(
-            f"Column 'sex' in row {row} is {plain(column.iloc[row])!r}; expected 0 (male), 1 "
-            "(female) or nothing."
-        )
+    bad = (column.notna() & ~column.isin(list(_SEX))).to_numpy()
+    refuse_values(column, bad, "0 (male), 1 (female) or nothing")
     return column.map(_SEX)
 
 
