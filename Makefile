@@ -10,7 +10,7 @@ demo: $(STAMP)        ## the main job on data that need no download; ends with t
 	$(BIN)/confide demo --out demo
 
 test: lint            ## checks, then all tests but the slow and the GPU ones
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not gpu"
 
 lint: $(STAMP)        ## format, lint and types
 	$(BIN)/ruff format --check .
