@@ -1,10 +1,12 @@
-"""Folders of real runs, small, each made once in a session: audits, a release under attack, codes.
+"""Folders of real runs, small, each made once for all workers: audits, a release under attack.
 
 Data sets that are not at hand are skipped by the fixture `real_data`.
 """
 
 from __future__ import annotations
 
+import fcntl
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -165,17 +167,24 @@ _MAKE: dict[str, Callable[[Path], None]] = {
     "attack": attack,
     "compare": compare,
 }
-_made: dict[str, Path] = {}
 
 
 def folder(name: str, request: Any) -> Path:
-    """The folder of a run, made when it is first asked for."""
-    if name not in _made:
-        data = request.getfixturevalue("real_data") if name in REAL else Path()
-        out = request.getfixturevalue("tmp_path_factory").mktemp(name) / "out"
-        if name in _MAKE:
-            _MAKE[name](out)
-        else:
-            audit(name, out, data)
-        _made[name] = out
-    return _made[name]
+    """The folder of a run, made when it is first asked for; nobody may change it."""
+    data = request.getfixturevalue("real_data") if name in REAL else Path()
+    shared = request.getfixturevalue("tmp_path_factory").getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent  # of all workers
+    place = shared / f"page-{name}"
+    place.mkdir(exist_ok=True)
+    with (place / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (place / "made").exists():
+            out = place / f"{os.getpid()}" / "out"  # the first try may have failed half-way
+            out.parent.mkdir()
+            if name in _MAKE:
+                _MAKE[name](out)
+            else:
+                audit(name, out, data)
+            (place / "made").write_text(out.parent.name)
+        return place / (place / "made").read_text() / "out"
