@@ -79,6 +79,42 @@ def test_a_bar_with_the_time_left(terminal, monkeypatch):
     assert "64/64" in shown(progress)
 
 
+def test_a_phase_before_the_steps(terminal, monkeypatch):
+    terminal()
+    clock = [100.0]
+    monkeypatch.setattr(bar.time, "monotonic", lambda: clock[0])
+    with show.progress("Training models", then="Analysing") as progress:
+        reading = progress.phase("Reading images")
+        assert "Reading" not in shown(progress)
+        for _ in range(2):  # into a cache, and out of it
+            reading(0, 100)
+            clock[0] += 30
+            reading(25, 100)
+            assert "0:01:30 left" in shown(progress)
+            assert "25/100" in shown(progress)
+            reading(100, 100)
+        progress(1, 4)
+        lines = shown(progress).splitlines()
+        assert [line.split()[0] for line in lines if line.strip()] == ["Reading", "Training"]
+        progress(4, 4)
+        assert "Analysing" in shown(progress)
+    assert "Analysing" not in shown(progress)
+    assert "100/100" in shown(progress)
+
+
+def test_a_phase_of_something_without_steps(terminal):
+    terminal()
+    with show.waiting("Reading the records") as waiting:
+        reading = waiting.phase("Reading images")
+        reading(1, 2)
+        assert [line.split()[:2] for line in shown(waiting).splitlines() if line.strip()] == [
+            ["Reading", "images"],
+            ["Reading", "the"],
+        ]
+    assert "the records" not in shown(waiting)
+    assert "1/2" in shown(waiting)
+
+
 def shown(progress):
     from rich.console import Console
 

@@ -13,7 +13,7 @@ import pydantic
 import pytest
 from PIL import Image
 
-from confide.datasets import Images, cache_index, pixels
+from confide.datasets import Images, cache_index, image_files, images
 from confide.datasets import cache as caching
 from confide.datasets.pixels import open_files
 from confide.errors import FolderError, ImageError
@@ -65,10 +65,12 @@ def paths(tmp_path):
 def counted(monkeypatch):
     """Rows that are decoded, and those whose whole file is hashed."""
     decoded, hashed = [], []
-    real_decode, real_hash = pixels.decoded, pixels.hashlib.file_digest
-    monkeypatch.setattr(pixels, "decoded", lambda p, *a: decoded.append(p) or real_decode(p, *a))
+    real_decode, real_hash = image_files.decoded, image_files.hashlib.file_digest
     monkeypatch.setattr(
-        pixels.hashlib,
+        image_files, "decoded", lambda p, *a: decoded.append(p) or real_decode(p, *a)
+    )
+    monkeypatch.setattr(
+        image_files.hashlib,
         "file_digest",
         lambda f, kind: hashed.append(Path(f.name)) or real_hash(f, kind),
     )
@@ -310,7 +312,7 @@ def test_what_was_begun_with_other_files_is_begun_anew(paths, tmp_path, monkeypa
 
 
 def test_a_file_that_changes_while_it_is_read_is_refused(paths, tmp_path, monkeypatch):
-    real = pixels.decoded
+    real = image_files.decoded
 
     def changing(path, *rest):
         result = real(path, *rest)
@@ -318,7 +320,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(paths, tmp_path, monkey
             os.utime(path, ns=(1, 1))
         return result
 
-    monkeypatch.setattr(pixels, "decoded", changing)
+    monkeypatch.setattr(image_files, "decoded", changing)
     with pytest.raises(ImageError, match=r"^Row 10: .*10\.img changed while it was read; run"):
         open_files(paths, (8, 6), cache=tmp_path)
 
@@ -455,11 +457,30 @@ def test_a_source_with_a_cache_is_the_same(paths, tmp_path):
 
 def test_a_source_tells_how_far_it_is(paths, tmp_path):
     told = []
-    source(tmp_path, paths, cache="c").load(tmp_path, lambda *at: told.append(at))
-    assert told[-1] == (N, N)
+    kept = source(tmp_path, paths, cache="c").telling(lambda *at: told.append(at))
+    kept.load(tmp_path)
+    assert told[0][0] < N
+    assert told.count((N, N)) == 2  # into the cache, and out of it
     told.clear()
-    source(tmp_path, paths).load(tmp_path, lambda *at: told.append(at))
+    plain = source(tmp_path, paths).telling(lambda *at: told.append(at))
+    plain.unlabelled().load(tmp_path)
     assert told == [(N, N)]
+    opened = plain.open(tmp_path)
+    opened.read(np.arange(N))  # whoever asks for some knows how far they are
+    assert told == [(N, N)]
+    assert plain.model_dump() == source(tmp_path, paths).model_dump()
+
+
+def test_images_decoded_otherwise_are_not_taken_from_the_cache(paths, tmp_path, monkeypatch):
+    for module in (cache_index, images):
+        monkeypatch.setattr(module, "DECODING", "as before")
+    cache_index._versions.cache_clear()
+    before = source(tmp_path, paths, cache="c").open(tmp_path)
+    monkeypatch.undo()
+    cache_index._versions.cache_clear()
+    now = source(tmp_path, paths, cache="c").open(tmp_path)
+    assert now.notes[-1].endswith("made by other versions of confide or of the decoders.")
+    assert now.fingerprint() != before.fingerprint()
 
 
 def test_an_array_needs_no_cache():

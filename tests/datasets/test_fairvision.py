@@ -10,6 +10,8 @@ from pydantic import ValidationError
 
 from confide.config import AuditBlock
 from confide.datasets import ByFraction, FairVision
+from confide.datasets.fairvision import _Copies
+from confide.datasets.image_files import Files
 from confide.errors import ImageError, MissingFileError, TableError
 from confide.runs import run_source
 from confide.training.settings import TrainSettings
@@ -235,6 +237,57 @@ def test_images_that_show_nothing(archived, image):
     )
     last = data.inputs[-1, 0].astype(int)
     assert np.abs(last - pixels("AMD", 7)).mean() < 3
+
+
+@pytest.mark.parametrize("image", ["slo", "npz"])
+def test_a_cache_spares_the_decoding(archived, image, monkeypatch):
+    for number in (1, 2):
+        place = archived / "DR" / "Training"
+        save_slo(place / f"slo_fundus_{number:05d}.jpg", flat(80, 1))
+        save_copy(place / f"data_{number:05d}.npz", flat(80, 1))
+    plain = source(archived, image=image, size=(64, 64))
+    kept = plain.model_copy(update={"cache": archived / "kept"})
+    wanted, mark, told = plain.load(), plain.open().fingerprint(), []
+    first = kept.telling(lambda *at: told.append(at)).load()
+    assert told[0] == (3 * N, 3 * N)
+    assert len(list((archived / "kept").glob("*.npy"))) == 1
+    for form in (Files, _Copies):
+        monkeypatch.setattr(form, "decoded", None)
+    for found in (first, kept.load()):
+        assert np.array_equal(found.inputs, wanted.inputs)
+        assert found.fingerprint() == wanted.fingerprint()
+        assert found.notes == wanted.notes
+        assert found.cohort.n_records == 3 * N - 2
+    rows = np.array([20, 3, 8])
+    assert np.array_equal(kept.open().read(rows), wanted.inputs[rows])
+    assert kept.open().fingerprint() == mark
+    save_slo(archived / "DR" / "Test" / "slo_fundus_00004.jpg", pixels("AMD", 1))
+    save_copy(archived / "DR" / "Test" / "data_00004.npz", pixels("AMD", 1))
+    monkeypatch.undo()
+    assert not np.array_equal(kept.load().inputs, wanted.inputs)
+    assert np.array_equal(kept.load().inputs, plain.load().inputs)
+
+
+def test_the_same_records_at_every_size(archived):
+    """Fine stripes are grey when they are small."""
+    stripes = np.tile(np.array([[90], [110]] * 64, dtype=np.uint8), (1, 128))
+    save_copy(archived / "AMD" / "Training" / "data_00001.npz", stripes)
+    save_copy(archived / "AMD" / "Training" / "data_00002.npz", np.repeat(stripes[:64], 2, 0))
+    listed = [
+        source(archived, image="npz", size=(side, side)).open().cohort.record.tolist()
+        for side in (4, 64, 128)
+    ]
+    assert listed[0] == listed[1] == listed[2]
+    assert "a_00001" not in listed[0]
+    assert "a_00002" in listed[0]
+
+
+def test_nothing_is_left(tmp_path):
+    write(tmp_path, "AMD")
+    for path in tmp_path.rglob("*.jpg"):
+        save_slo(path, flat(0, 0))
+    with pytest.raises(TableError, match=r"No record is left\. .* 8 of 8 images are left out"):
+        source(tmp_path).open()
 
 
 def test_images_that_are_only_looked_at(archived):

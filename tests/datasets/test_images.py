@@ -18,6 +18,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from confide.datasets import Images
+from confide.datasets.image_files import Files
 from confide.datasets.pixels import open_files, open_images
 from confide.errors import ImageError, MissingFileError, TableError
 
@@ -374,7 +375,7 @@ def test_one_array_a_file(tmp_path):
         np.savez(tmp_path / f"{i}.npz", other=np.array(["text"]), image=pixels)
     for name, key in (("npy", None), ("npz", "image")):
         paths = [tmp_path / f"{i}.{name}" for i in range(5)]
-        found = open_files(paths, (8, 6), key=key).read(np.arange(5))
+        found = open_files(paths, (8, 6), files=Files(key=key)).read(np.arange(5))
         assert np.array_equal(found[0], np.stack([GREY] * 3))
         assert np.array_equal(found[1], found[0])
         assert np.array_equal(found[2], np.moveaxis(colour, 2, 0))
@@ -383,7 +384,7 @@ def test_one_array_a_file(tmp_path):
     with pytest.raises(
         ImageError, match=r"^Row 0: .*0\.npz has no array 'x'; its arrays are: other"
     ):
-        open_files(paths, (8, 6), key="x")
+        open_files(paths, (8, 6), files=Files(key="x"))
     with pytest.raises(ImageError, match=r"^Row 0: Array 'other' of .* is of type <U4; expected"):
         open_files(paths, (8, 6))
 

@@ -86,6 +86,8 @@ def run(config: ConfigPath, out: Out, until: Until = None, json: Json = False) -
 
         settings, folder = _loaded(config, until)
         with show.progress("Training models", then=ANALYSIS) as progress:
+            data = settings.data.telling(progress.phase(show.READING))
+            settings = settings.model_copy(update={"data": data})
             found = run_config(settings, folder, out, progress=progress)
         show.result(found, out, json_wanted=json)
 

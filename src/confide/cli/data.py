@@ -11,7 +11,7 @@ from confide.cli import choices, paths, show
 from confide.cli.show import Json, as_json
 
 if TYPE_CHECKING:
-    from confide.datasets import Data
+    from confide.datasets import Source
 
 app = typer.Typer(
     help="Data sets known, and what a cohort holds.",
@@ -68,8 +68,9 @@ def describe(
     """Describe a cohort: records, patients, labels, groups, gaps and duplicates."""
     from confide.datasets import describe as describe_data
 
-    with show.waiting("Reading the records"):
-        found = describe_data(_load(what, path))
+    with show.waiting("Reading the records") as bar:
+        source, folder = _source(what, path)
+        found = describe_data(source.telling(bar.phase(show.READING)).load(folder))
     if json:
         as_json(found)
         return
@@ -78,7 +79,8 @@ def describe(
     show.tables(renderables(found, title=what))
 
 
-def _load(what: str, place: Path | None) -> Data:
+def _source(what: str, place: Path | None) -> tuple[Source, Path]:
+    """The source, and the folder that its paths are relative to."""
     from confide import config
     from confide._check import did_you_mean
     from confide.datasets import KNOWN
@@ -86,7 +88,7 @@ def _load(what: str, place: Path | None) -> Data:
 
     path = Path(what)
     if what in KNOWN and not path.is_file():
-        return _load_source(what, place)
+        return _known(what, place), Path()
     if place is not None:
         raise ArgumentError(
             f"--path goes with the name of a data source, and {what!r} is none."
@@ -97,10 +99,10 @@ def _load(what: str, place: Path | None) -> Data:
             f"{what!r} is neither a data source nor a file.{did_you_mean(what, KNOWN)}"
         )
     settings, folder = config.load(path)
-    return settings.data.load(folder)
+    return settings.data, folder
 
 
-def _load_source(name: str, place: Path | None) -> Data:
+def _known(name: str, place: Path | None) -> Source:
     from confide import config
     from confide.datasets import KNOWN
     from confide.errors import ArgumentError, ConfigError
@@ -124,4 +126,4 @@ def _load_source(name: str, place: Path | None) -> Data:
             "and describe that."
         )
     raw: dict[str, Any] = {"data": given}
-    return config.parse(raw, f"data source {name!r}").data.load()
+    return config.parse(raw, f"data source {name!r}").data

@@ -68,6 +68,8 @@ def run(
 
         settings, folder = load(config)
         with show.progress("Encoding") as progress:
+            data = settings.data.telling(progress.phase(show.READING))
+            settings = settings.model_copy(update={"data": data})
             found = encode(
                 settings,
                 folder,

@@ -7,7 +7,7 @@ import json
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,10 +20,13 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from confide.audits.result import AuditResult
+    from confide.cli.bar import Bar
 
 Json = Annotated[
     bool, typer.Option("--json", metavar="", help="Print the result as JSON on stdout.")
 ]
+
+READING = "Reading images"
 
 _WIDEST = 100
 """Columns; longer lines are hard to read."""
@@ -129,7 +132,7 @@ def _show(found: AuditResult, out: Path, *, json_wanted: bool) -> None:
 
 
 @contextlib.contextmanager
-def progress(what: str, *, then: str | None = None) -> Iterator[Callable[[int, int], None]]:
+def progress(what: str, *, then: str | None = None) -> Iterator[Bar]:
     """A bar with the time left, on a terminal only.
 
     Before the first step and, with `then`, after the last one stands what is done, with the time
@@ -142,12 +145,12 @@ def progress(what: str, *, then: str | None = None) -> Iterator[Callable[[int, i
 
 
 @contextlib.contextmanager
-def waiting(what: str) -> Iterator[None]:
+def waiting(what: str) -> Iterator[Bar]:
     """What is done, and the time that it has taken, on a terminal only."""
     from confide.cli.bar import Bar
 
-    with Bar(what, what):
-        yield
+    with Bar(what, what) as bar:
+        yield bar
 
 
 @contextlib.contextmanager

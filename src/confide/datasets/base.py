@@ -18,11 +18,14 @@ from typing import Annotated, Any, ClassVar, Self
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from confide._tables import coded, plain, read_table, require_columns, text
 from confide.cohort import Cohort
+from confide.datasets.reading import Progress, silent
 from confide.errors import ArgumentError, TableError
+
+_READ_AT_ONCE = 1024  # records
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -119,9 +122,22 @@ class Opened:
     def __post_init__(self) -> None:
         _check_split(self.cohort, self.test)
 
-    def load(self) -> Data:
-        """All records, with their inputs in memory."""
-        inputs = self.read(np.arange(self.cohort.n_records))
+    def load(self, progress: Progress = silent) -> Data:
+        """All records, with their inputs in memory.
+
+        Parameters
+        ----------
+        progress : called with (records finished, records in all)
+        """
+        n = self.cohort.n_records
+        inputs: NDArray[Any] = np.empty(0)
+        for start in range(0, n, _READ_AT_ONCE):
+            stop = min(start + _READ_AT_ONCE, n)
+            some = self.read(np.arange(start, stop))
+            if not start:
+                inputs = np.empty((n, *some.shape[1:]), some.dtype)
+            inputs[start:stop] = some
+            progress(stop, n)
         return Data(cohort=self.cohort, inputs=inputs, test=self.test, notes=self.notes)
 
 
@@ -212,6 +228,26 @@ class Source(Settings, ABC):
     description: ClassVar[str]
 
     name: str
+
+    _progress: Progress | None = PrivateAttr(default=None)
+
+    @property
+    def progress(self) -> Progress:
+        """Whom reading is told."""
+        return self._progress or silent
+
+    def telling(self, progress: Progress) -> Self:
+        """The same source, which tells how far it has read where that takes long.
+
+        Images tell of it, in :meth:`open` while a cache is filled and in :meth:`load`.
+
+        Parameters
+        ----------
+        progress : called with (records read, records in all), from the first again for each pass
+        """
+        source = self.model_copy()
+        source._progress = progress
+        return source
 
     @abstractmethod
     def load(self, folder: Path = Path()) -> Data:

@@ -17,6 +17,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from confide.datasets.image_files import DECODING
 from confide.datasets.reading import Reading
 
 _FORMAT = 1
@@ -213,7 +214,8 @@ def _versions() -> dict[str, str]:
     """Of what decodes: another decoder may give other pixels."""
     from PIL import features
 
-    found = {"libjpeg": str(features.version("libjpeg_turbo") or features.version("jpg"))}
+    libjpeg = str(features.version("libjpeg_turbo") or features.version("jpg"))
+    found = {"decoding": DECODING, "libjpeg": libjpeg}
     for name in _DECODERS:
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)

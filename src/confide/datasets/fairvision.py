@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -14,10 +13,9 @@ from numpy.typing import NDArray
 
 from confide._tables import plain
 from confide.datasets.arrays import Stored, open_array
-from confide.datasets.base import ByColumn, ByFraction, Opened, fingerprint_of_files, naming
-from confide.datasets.folders import present
-from confide.datasets.image_files import naming as naming_image
-from confide.datasets.image_files import resized
+from confide.datasets.base import ByColumn, ByFraction, naming
+from confide.datasets.image_files import Files, Head, Size, resized
+from confide.datasets.pixels import ANY, Pictures
 from confide.datasets.published import (
     FILE,
     PATIENT,
@@ -26,10 +24,8 @@ from confide.datasets.published import (
     PublishedImages,
     age_bands,
 )
-from confide.datasets.reading import Channels, Reading
+from confide.datasets.reading import Channels
 from confide.errors import ImageError, MissingFileError, TableError
-
-_Result = TypeVar("_Result")
 
 USE, LABEL, SLO = "use", "disease", "slo_fundus"
 
@@ -59,6 +55,8 @@ _GROUPS = {"race": "race", "sex": "gender", "age": "age", "ethnicity": "ethnicit
 
 LEAST_SD, LEAST_MEAN = 3, 1
 """Images at or below one of these, in grey values of 0 to 255, show next to nothing."""
+_RULED = (64, 64)
+"""Height and width at which that is measured, so that no record comes or goes with `size`."""
 
 _MOST_BYTES = 2**24  # of an image in an archive; the publisher's have 40,000
 
@@ -73,14 +71,14 @@ class FairVision(PublishedImages):
 
     The label `disease` has up to seven classes: healthy, glaucoma, (non-)vision-threatening
     diabetic retinopathy, and early, intermediate and late macular degeneration.  Images whose grey
-    values have a standard deviation of at most 3, or a mean of at most 1, are left out; every image
-    is decoded for it when the data are opened.
+    values, at 64 x 64, have a standard deviation of at most 3, or a mean of at most 1, are left
+    out; every image is decoded for it when the data are opened, with `cache` once for all.
 
     Groups: `race`, `sex` and `ethnicity` in the publisher's words, "unknown" as missing, and `age`.
 
     Parameters
     ----------
-    path, groups, size, channels : as in :class:`confide.datasets.published.PublishedImages`
+    path, groups, size, channels, cache : as in :class:`confide.datasets.published.PublishedImages`
     test : by default the publisher's test part
     image : "slo", the JPEG files, or "npz", the smaller copies in the archives, which the publisher
         brought to the range of 0 to 255
@@ -97,32 +95,21 @@ class FairVision(PublishedImages):
     channels: Channels = 1
     image: Literal["slo", "npz"] = "slo"
 
-    def open(self, folder: Path = Path(), reading: Mapping[str, Any] | None = None) -> Opened:
-        """See :meth:`confide.datasets.published.PublishedImages.open`."""
-        if self.image == "slo":
-            return super().open(folder, reading)
-        decided = Reading.of(None, self.channels == 3)
-        if reading is not None:
-            decided = Reading.from_json(reading, self.channels)
-        root = folder / self.path
-        listed, cohort, test = self.cohort(root)
-        names = listed.frame[FILE].tolist()
-        files = present(root, names)
-        shape = (decided.channels, *self.size)
-        with naming(root):
-            return Opened(
-                cohort=cohort,
-                test=test,
-                frame=listed.frame,
-                reserved=(RECORD, PATIENT, FILE),
-                shape=shape,
-                read=lambda rows: _read_copies(files, rows, shape),
-                notes=self.notes(listed),
-                fingerprint=lambda: fingerprint_of_files(
-                    cohort, test, names, (shape, [_opened(file).mark() for file in files])
-                ),
-                reading=decided.to_json(),
-            )
+    @property
+    def files(self) -> Files:
+        """How the files are read."""
+        return ANY if self.image == "slo" else _Copies(SLO)
+
+    def left_out(
+        self, n_records: int, pictures: Callable[[Size, Channels], Pictures]
+    ) -> tuple[NDArray[np.bool_], str]:
+        """Images that show next to nothing, the same for every `size`."""
+        mean, sd = pictures(_RULED, 1).moments(np.arange(n_records), self.progress)
+        out = (sd <= LEAST_SD) | (mean <= LEAST_MEAN)
+        return out, (
+            f"{out.sum():,} of {n_records:,} images are left out: their grey values have a "
+            f"standard deviation of at most {LEAST_SD}, or a mean of at most {LEAST_MEAN}."
+        )
 
     def listed(self, root: Path) -> Listed:
         """See :meth:`confide.datasets.published.Published.listed`."""
@@ -133,14 +120,7 @@ class FairVision(PublishedImages):
                 f"from {self.homepage}, and `path` is the folder that holds them."
             )
         frame = pd.concat([self._records(root, one) for one in here], ignore_index=True)
-        shown = self._shown(present(root, frame[FILE].tolist()))
-        notes = _notes(here)
-        if not shown.all():
-            notes.append(
-                f"{(~shown).sum():,} of {len(shown):,} images are left out: their grey values have "
-                f"a standard deviation of at most {LEAST_SD}, or a mean of at most {LEAST_MEAN}."
-            )
-        return Listed(frame=frame[shown].reset_index(drop=True), notes=tuple(notes))
+        return Listed(frame=frame, notes=tuple(_notes(here)))
 
     def _records(self, root: Path, disease: str) -> pd.DataFrame:
         """The records of one disease."""
@@ -170,17 +150,6 @@ class FairVision(PublishedImages):
         frame[FILE] = (use.map(place) + "/" + file).astype(object)
         return frame
 
-    def _shown(self, files: Sequence[Path]) -> NDArray[np.bool_]:
-        """(n_records,) bool: the image shows something; decodes every image, on all cores."""
-        read = _grey if self.image == "slo" else _copy
-
-        def shown(row: int) -> bool:
-            with naming_image(row, files[row]):
-                grey = read(files[row])
-            return bool(grey.std() > LEAST_SD and grey.mean() > LEAST_MEAN)
-
-        return np.array(_on_all_cores(shown, range(len(files))), dtype=bool)
-
 
 def _folder(root: Path, disease: str, names: tuple[str, ...]) -> str:
     """The folder of a part of the data, below the root; the publisher's where there is none."""
@@ -205,32 +174,31 @@ def _known(column: pd.Series[Any], found: pd.Series[Any], expected: str) -> None
         )
 
 
-def _grey(path: Path) -> NDArray[np.uint8]:
-    """(height, width) grey values of an image file, as it is."""
-    from PIL import Image
+class _Copies(Files):
+    """The copies in the archives, grey; the volumes beside them are not read."""
 
-    with Image.open(path, formats=("PNG", "JPEG")) as image:
-        limit = Image.MAX_IMAGE_PIXELS
-        if limit is not None and image.width * image.height > limit:
-            raise Image.DecompressionBombError
-        return np.asarray(image.convert("L"))
+    def look(self, path: Path) -> Head:
+        self._opened(path)
+        return Head("grey")
 
+    def decoded(self, path: Path, size: Size, channels: Channels) -> NDArray[Any]:
+        from PIL import Image
 
-def _copy(path: Path) -> NDArray[np.uint8]:
-    """(height, width) grey values of the copy in an archive; the volume in it is not read."""
-    values = np.asarray(_opened(path).array)
-    if values.dtype == np.uint8:
-        return values
-    if not (values.min() >= 0 and values.max() <= 255):  # NaN compares false
-        raise ImageError(
-            f"Array {SLO!r} of {path} has values from {values.min():g} to {values.max():g}; "
-            "expected grey values of 0 to 255."
-        )
-    return np.round(values).astype(np.uint8)
+        values = np.asarray(self._opened(path).array)
+        if values.dtype != np.uint8:
+            if not (values.min() >= 0 and values.max() <= 255):  # NaN compares false
+                raise ImageError(
+                    f"Array {SLO!r} of {path} has values from {values.min():g} to "
+                    f"{values.max():g}; expected grey values of 0 to 255."
+                )
+            values = np.round(values).astype(np.uint8)
+        return resized(Image.fromarray(values), size, channels)
 
+    def digest(self, path: Path) -> str:
+        return hashlib.sha256(repr(self._opened(path).mark()).encode()).hexdigest()
 
-def _opened(path: Path) -> Stored:
-    return open_array(path, SLO, _check, max_bytes=_MOST_BYTES)
+    def _opened(self, path: Path) -> Stored:
+        return open_array(path, self.key, _check, max_bytes=_MOST_BYTES)
 
 
 def _check(what: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
@@ -238,28 +206,6 @@ def _check(what: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         raise ImageError(
             f"{what} is of shape {shape} and type {dtype}; expected (height, width) of grey values."
         )
-
-
-def _read_copies(
-    files: Sequence[Path], rows: NDArray[np.intp], shape: tuple[int, int, int]
-) -> NDArray[np.uint8]:
-    """(n, channels, height, width) of some of the archives; grey, so that channels are equal."""
-    from PIL import Image
-
-    read = np.empty((len(rows), *shape), dtype=np.uint8)
-
-    def place(i: int) -> None:
-        row = int(rows[i])
-        with naming_image(row, files[row]):
-            read[i] = resized(Image.fromarray(_copy(files[row])), shape[1:], 1)
-
-    _on_all_cores(place, range(len(rows)))
-    return read
-
-
-def _on_all_cores(function: Callable[[int], _Result], rows: Sequence[int]) -> list[_Result]:
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(function, rows))
 
 
 def _notes(diseases: Sequence[str]) -> list[str]:

@@ -7,12 +7,14 @@ would be a further risk with files from elsewhere.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +28,14 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Size = tuple[int, int]
+Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
 Kind = Literal["grey", "colour", "deep"]  # colour: may have it; deep: of 16 bits
+
+_SPARE = 2
+"""A JPEG is decoded no smaller than this many times the wanted size."""
+
+DECODING = f"jpeg {_SPARE}"
+"""Changes when files are decoded to other pixels than before: no run mixes the two."""
 
 # What Pillow and zlib raise on damaged files.
 _DAMAGED = (
@@ -50,11 +59,39 @@ class Head(NamedTuple):
     bare: bool = False  # DICOM without a window
 
 
+@dataclass(frozen=True)
+class Files:
+    """How files are read, each alone: by what they hold.  A subclass reads files of one form.
+
+    Parameters
+    ----------
+    key : name of the array in .npz files; None for the first
+    """
+
+    key: str | None = None
+
+    def look(self, path: Path) -> Head:
+        """Check the header of a file, without its pixels."""
+        return look(path, self.key)
+
+    def decoded(self, path: Path, size: Size, channels: Channels) -> NDArray[Any]:
+        """See :func:`decoded`."""
+        return decoded(path, size, channels, self.key)
+
+    def digest(self, path: Path) -> str:
+        """SHA-256 (hex) of all that the pixels follow from."""
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def look(path: Path, key: str | None = None) -> Head:
     """Check the header of a file, without its pixels; `key` as in :func:`decoded`."""
     with path.open("rb") as file:
         what = _container(file)
         if what == "picture":
+            plain = _plain_jpeg(file)
+            if plain is not None:
+                return Head(plain)
             with _opened(file, path) as image:
                 if image.mode.startswith("I"):
                     return Head("deep")
@@ -68,6 +105,10 @@ def look(path: Path, key: str | None = None) -> Head:
 def decoded(path: Path, size: Size, channels: Channels, key: str | None = None) -> NDArray[Any]:
     """(height, width) or (height, width, 3); uint8, or float32 for 16-bit files.
 
+    A JPEG image of at least four times the wanted height and width is decoded to 1/2, 1/4 or 1/8 of
+    its own, to the smallest that has twice the wanted ones, before it is resized: libjpeg leaves
+    out high frequencies then, which resizing would average out.
+
     Parameters
     ----------
     path : the file
@@ -80,13 +121,55 @@ def decoded(path: Path, size: Size, channels: Channels, key: str | None = None) 
         what = _container(file)
         if what == "picture":
             with _opened(file, path) as image:
-                return resized(image, size, channels)
+                return resized(image, size, channels, _shrunk(image, size))
     if what == "array":
         return resized(Image.fromarray(_array(path, key)), size, channels)
     pixels = dicom.read_dicom(path)
     small = resized(Image.fromarray(pixels), size, channels)
     # Already on the scale of 0 to 255, unlike 16-bit files.
     return np.round(small).astype(np.uint8) if pixels.ndim == 2 else small
+
+
+_HEADER = 2**14  # bytes of a JPEG file, enough for a header without pictures or profiles in it
+_SOF, _SOS = (0xC0, 0xC1, 0xC2), 0xDA  # markers of ITU-T T.81, table B.1
+_PASSED = {0xC4, 0xDB, 0xDD, 0xE0, 0xFE}  # tables, JFIF and comments
+
+
+def _plain_jpeg(file: BinaryIO) -> Kind | None:
+    """The kind of a JPEG image with a header as most have; None leaves the file to Pillow.
+
+    A header takes Pillow as long as a tenth of the pixels, and it is asked again when it decodes.
+    """
+    from PIL import Image
+
+    head = file.read(_HEADER)
+    file.seek(0)
+    kind: Kind | None = None
+    place = 2
+    while head[:2] == b"\xff\xd8" and place + 10 <= len(head) and head[place] == 0xFF:
+        marker, length = head[place + 1], int.from_bytes(head[place + 2 : place + 4])
+        if marker == _SOS:
+            return kind
+        if marker in _SOF and kind is None:
+            bits, height, width, n = struct.unpack_from(">BHHB", head, place + 4)
+            limit = Image.MAX_IMAGE_PIXELS or 2**32
+            if bits != 8 or n not in (1, 3) or not 0 < height * width <= limit:
+                return None
+            kind = "grey" if n == 1 else "colour"
+        elif marker not in _PASSED or length < 2:
+            return None
+        place += 2 + length
+    return None
+
+
+def _shrunk(image: Image, size: Size) -> Box | None:
+    """Have a JPEG image decoded smaller; what of its pixels is the image, None for all.
+
+    The last row and column may be there in part: 390 pixels at 1/4 are 97.5.
+    """
+    height, width = size
+    drafted = image.draft(None, (_SPARE * width, _SPARE * height))
+    return None if drafted is None else drafted[1]
 
 
 def _container(file: Any) -> Literal["picture", "array", "dicom"]:
@@ -210,8 +293,11 @@ def naming(row: int, path: Path) -> Iterator[None]:
         raise ImageError(f"Row {row}: {path} is damaged or cannot be read ({error}).") from error
 
 
-def resized(image: Image, size: Size, channels: Channels) -> NDArray[Any]:
-    """(height, width) uint8 or float32, or (height, width, 3) uint8 if it has colour."""
+def resized(image: Image, size: Size, channels: Channels, box: Box | None = None) -> NDArray[Any]:
+    """(height, width) uint8 or float32, or (height, width, 3) uint8 if it has colour.
+
+    Of the part of the image in `box`, if it is given.
+    """
     from PIL.Image import Resampling
 
     height, width = size
@@ -220,6 +306,6 @@ def resized(image: Image, size: Size, channels: Channels) -> NDArray[Any]:
     else:
         mode = "L" if image.mode in ("1", "L", "LA") or channels == 1 else "RGB"
         image = image if image.mode == mode else image.convert(mode)
-    pixels = np.asarray(image.resize((width, height), Resampling.BILINEAR))
+    pixels = np.asarray(image.resize((width, height), Resampling.BILINEAR, box))
     grey = pixels.ndim == 3 and bool((pixels == pixels[..., :1]).all())
     return pixels[..., 0] if grey else pixels

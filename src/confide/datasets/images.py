@@ -25,8 +25,9 @@ from confide.datasets.base import (
     read_cohort,
 )
 from confide.datasets.folders import inside
+from confide.datasets.image_files import DECODING
 from confide.datasets.pixels import Pictures, open_files, open_images
-from confide.datasets.reading import Channels, Progress, Reading, silent
+from confide.datasets.reading import Channels, Reading
 from confide.errors import MissingFileError
 
 Side = Annotated[int, Field(ge=1, le=4096)]
@@ -77,16 +78,11 @@ class Images(Source):
             raise ValueError("`cache` keeps images of files; images in `array` need none")
         return self
 
-    def load(self, folder: Path = Path(), progress: Progress = silent) -> Data:
-        """See :meth:`Source.load`; `progress` as in :meth:`open`."""
-        return self.open(folder, progress=progress).load()
+    def load(self, folder: Path = Path()) -> Data:
+        """See :meth:`Source.load`."""
+        return self.open(folder).load(self.progress)
 
-    def open(
-        self,
-        folder: Path = Path(),
-        reading: Mapping[str, Any] | None = None,
-        progress: Progress = silent,
-    ) -> Opened:
+    def open(self, folder: Path = Path(), reading: Mapping[str, Any] | None = None) -> Opened:
         """See :meth:`Source.open`; images are decoded when they are read, or kept in the cache.
 
         Which channels and which scale of 16-bit images are decided from all images together; with
@@ -96,7 +92,6 @@ class Images(Source):
         Parameters
         ----------
         folder, reading : as in :meth:`Source.open`
-        progress : called with (images finished, images in all) whenever images are decoded
 
         Raises
         ------
@@ -115,7 +110,7 @@ class Images(Source):
             test=self.test,
         )
         with naming(path):
-            names, found = self._pictures(folder, path, frame, decided, progress)
+            names, found = self._pictures(folder, path, frame, decided)
             named = (self.patient, self.record, self.image if self.image in frame else None)
             return opened_pictures(
                 found,
@@ -125,16 +120,10 @@ class Images(Source):
                 test=test,
                 frame=frame,
                 reserved=tuple(dict.fromkeys(name for name in named if name)),
-                progress=progress,
             )
 
     def _pictures(
-        self,
-        folder: Path,
-        path: Path,
-        frame: pd.DataFrame,
-        reading: Reading | None,
-        progress: Progress,
+        self, folder: Path, path: Path, frame: pd.DataFrame, reading: Reading | None
     ) -> tuple[list[str], Pictures]:
         """Names of the files, if there are any, and the images."""
         if self.array is not None:
@@ -150,7 +139,7 @@ class Images(Source):
         files = [inside(root, name, row) for row, name in enumerate(names)]
         cache = None if self.cache is None else folder / self.cache
         return names, open_files(
-            files, self.size, self.channels, reading, cache=cache, progress=progress
+            files, self.size, self.channels, reading, cache=cache, progress=self.progress
         )
 
 
@@ -164,7 +153,6 @@ def opened_pictures(
     frame: pd.DataFrame,
     reserved: tuple[str, ...],
     notes: tuple[str, ...] = (),
-    progress: Progress = silent,
 ) -> Opened:
     """Records whose inputs are pictures.
 
@@ -175,17 +163,16 @@ def opened_pictures(
     channels : as the settings ask for them
     cohort, test, frame, reserved : as in :class:`Opened`
     notes : what was said before those of the pictures
-    progress : called with (images finished, images in all) when they are read
     """
     # Channels and scale as they were decided, so that equal pixels count as equal.
-    marks = (channels, found.shape, found.reading.scale)
+    marks = (DECODING if names else "array", channels, found.shape, found.reading.scale)
     return Opened(
         cohort=cohort,
         test=test,
         frame=frame,
         reserved=reserved,
         shape=found.shape,
-        read=lambda rows: found.read(rows, progress),
+        read=found.read,
         notes=(*notes, *found.notes),
         fingerprint=lambda: fingerprint_of_files(cohort, test, names, (*marks, found.mark())),
         reading=found.reading.to_json(),

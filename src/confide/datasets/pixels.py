@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +13,13 @@ from numpy.typing import NDArray
 from confide.datasets.arrays import MAX_ARRAY_BYTES, open_array
 from confide.datasets.cache import keep
 from confide.datasets.image_files import (
+    Files,
     Head,
     Kind,
     Size,
     as_picture,
     check_pictures,
-    decoded,
     kind_of,
-    look,
     naming,
     resized,
 )
@@ -30,6 +28,9 @@ from confide.errors import ImageError
 
 _TOLD_EVERY = 64  # images
 _MOMENTS_AT_ONCE = 256  # images
+
+ANY = Files()
+"""Whatever :mod:`confide.datasets.image_files` reads."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,8 +43,8 @@ class Pictures:
     size : height and width of the result
     reading : channels, and the scale of 16-bit images: one for all, so that they stay comparable
     notes : what was decided, one sentence each
-    mark : -> plain values that change with the content of the files; reads all of it, or with a
-        cache what is new
+    mark : -> plain values that change with the content of the files, of files one each; reads all
+        of it, or with a cache what is new
     """
 
     reader: Callable[[NDArray[np.intp], Progress], NDArray[np.uint8]] = field(repr=False)
@@ -75,6 +76,15 @@ class Pictures:
             file
         """
         return self.reader(rows, progress)
+
+    def of_files(self, rows: NDArray[np.intp]) -> Self:
+        """Some of these images of files, (n,) row numbers."""
+
+        def mark() -> tuple[Any, ...]:
+            marks = self.mark()
+            return tuple(marks[row] for row in rows)
+
+        return replace(self, reader=lambda some, told: self.reader(rows[some], told), mark=mark)
 
     def moments(
         self, rows: NDArray[np.intp], progress: Progress = silent
@@ -108,7 +118,7 @@ def open_files(
     channels: Channels = "auto",
     reading: Reading | None = None,
     *,
-    key: str | None = None,
+    files: Files = ANY,
     cache: Path | None = None,
     progress: Progress = silent,
 ) -> Pictures:
@@ -125,7 +135,7 @@ def open_files(
     size : height and width of the result
     channels : 1 (grey), 3 (RGB), or "auto": grey if no image has colour
     reading : channels and scale that were decided before, instead of deciding them
-    key : name of the array in .npz files; None for the first
+    files : how each is read
     cache : folder where decoded images are kept
     progress : called with (images kept, images in all) while the cache is filled
 
@@ -141,17 +151,17 @@ def open_files(
 
     def decode(row: int) -> NDArray[Any]:
         with naming(row, paths[row]):
-            return decoded(paths[row], size, channels, key)
+            return files.decoded(paths[row], size, channels)
 
     def digest(row: int) -> str:
-        with naming(row, paths[row]), paths[row].open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        with naming(row, paths[row]):
+            return files.digest(paths[row])
 
     def path(row: int) -> Path:
         return paths[row]
 
     def survey() -> Pictures:
-        kinds, notes = _looked(paths, key)
+        kinds, notes = _looked(paths, files)
         return _surveyed(
             kinds,
             channels,
@@ -169,7 +179,7 @@ def open_files(
         "size": list(size),
         "channels": channels,
         "reading": None if reading is None else reading.to_json(),
-        "key": key,
+        "files": repr(files),
     }
     kept = keep(
         cache,
@@ -189,12 +199,12 @@ def open_files(
     )
 
 
-def _looked(paths: Sequence[Path], key: str | None) -> tuple[list[Kind], tuple[str, ...]]:
+def _looked(paths: Sequence[Path], files: Files) -> tuple[list[Kind], tuple[str, ...]]:
     """What the headers of all files say: the kind of each, and notes."""
 
     def head(row: int) -> Head:
         with naming(row, paths[row]):
-            return look(paths[row], key)
+            return files.look(paths[row])
 
     heads = list(each(head, range(len(paths))))
     n_burned_in = sum(head.burned_in for head in heads)

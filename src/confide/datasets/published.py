@@ -8,8 +8,8 @@ example to follow.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -31,8 +31,9 @@ from confide.datasets.base import (
     naming,
 )
 from confide.datasets.folders import present
+from confide.datasets.image_files import Files, Size
 from confide.datasets.images import Side, opened_pictures
-from confide.datasets.pixels import open_files
+from confide.datasets.pixels import ANY, Pictures, open_files
 from confide.datasets.reading import Channels, Reading
 from confide.errors import MissingFileError, TableError
 
@@ -58,6 +59,11 @@ class Listed:
     frame: pd.DataFrame
     absent: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    def only(self, rows: NDArray[np.intp], note: str) -> Listed:
+        """Some of the records, (n,) row numbers, and why the others are left out."""
+        frame = self.frame.iloc[rows].reset_index(drop=True)
+        return replace(self, frame=frame, notes=(*self.notes, note))
 
 
 class Published(Source):
@@ -186,6 +192,9 @@ class Published(Source):
                 f"There is no folder {root}; {self.name} is to be had from {self.homepage}."
             )
         found = self.listed(root)
+        return (found, *self._of(root, found))
+
+    def _of(self, root: Path, found: Listed) -> tuple[Cohort, NDArray[np.bool_]]:
         with naming(root):
             if not len(found.frame):
                 raise TableError(f"No record is left. {' '.join(found.notes)}".strip())
@@ -196,8 +205,7 @@ class Published(Source):
                 label=self.label,
                 groups=self._chosen(found),
             )
-            test = self.test.mask(cohort, found.frame)
-        return found, cohort, test
+            return cohort, self.test.mask(cohort, found.frame)
 
     def notes(self, found: Listed) -> tuple[str, ...]:
         """What was left out, groups among it."""
@@ -228,9 +236,31 @@ class PublishedImages(Published):
     channels: Channels = "auto"
     cache: Path | None = Field(default=None, exclude=True)
 
+    @property
+    def files(self) -> Files:
+        """How the files are read."""
+        return ANY
+
+    def left_out(
+        self, n_records: int, pictures: Callable[[Size, Channels], Pictures]
+    ) -> tuple[NDArray[np.bool_], str]:
+        """Records that are left out for what their images show, none by default.
+
+        Parameters
+        ----------
+        n_records : records that the tables list
+        pictures : size and channels -> the images of all records that the tables list
+
+        Returns
+        -------
+        out : (n_records,) bool
+        why : a sentence for the notes
+        """
+        return np.zeros(n_records, dtype=bool), ""
+
     def load(self, folder: Path = Path()) -> Data:
         """See :meth:`Source.load`."""
-        return self.open(folder).load()
+        return self.open(folder).load(self.progress)
 
     def open(self, folder: Path = Path(), reading: Mapping[str, Any] | None = None) -> Opened:
         """See :meth:`Source.open`; images are decoded when they are read, or kept in the cache.
@@ -240,18 +270,33 @@ class PublishedImages(Published):
         decided = None if reading is None else Reading.from_json(reading, self.channels)
         root = folder / self.path
         listed, cohort, test = self.cohort(root)
-        names = listed.frame[FILE].tolist()
         with naming(root):
-            found = open_files(
-                present(root, names),
-                self.size,
-                self.channels,
-                decided,
-                cache=None if self.cache is None else folder / self.cache,
-            )
+            files = present(root, listed.frame[FILE].tolist())
+            cache = None if self.cache is None else folder / self.cache
+
+            def pictures(
+                size: Size, channels: Channels, decided: Reading | None = None
+            ) -> Pictures:
+                return open_files(
+                    files,
+                    size,
+                    channels,
+                    decided,
+                    files=self.files,
+                    cache=cache,
+                    progress=self.progress,
+                )
+
+            out, why = self.left_out(len(files), pictures)
+            found = pictures(self.size, self.channels, decided)
+            if out.any():
+                # All images are opened, so that one array in the cache serves for both.
+                rows = np.flatnonzero(~out)
+                listed, found = listed.only(rows, why), found.of_files(rows)
+                cohort, test = self._of(root, listed)
             return opened_pictures(
                 found,
-                names,
+                listed.frame[FILE].tolist(),
                 self.channels,
                 cohort=cohort,
                 test=test,

@@ -107,7 +107,7 @@ _LEAST = Reading.of(2**16 - 1, coloured=False).scale
 
 
 def each(
-    function: Callable[[int], _Result], rows: Sequence[int], *, per_core: int = 32
+    function: Callable[[int], _Result], rows: Sequence[int], *, per_core: int = 128
 ) -> Iterator[_Result]:
     """The results in the order of the rows, computed on all cores, a few at a time.
 
