@@ -52,10 +52,11 @@ def test_example_is_valid(path, monkeypatch):
 def test_example_loads(path, monkeypatch):
     monkeypatch.setenv("CONFIDE_DATA", str(DATA))
     config, folder = load(path)
-    needs = [getattr(config.data, key, None) for key in ("path", "array")]
-    for path in filter(None, needs):
-        if not (folder / path).exists():
-            pytest.skip(f"{path} is not here")
+    for key in ("path", "array", "images"):
+        named = getattr(config.data, key, None) or ()
+        for needed in named if isinstance(named, tuple) else [named]:
+            if not (folder / needed).exists():
+                pytest.skip(f"{needed} is not here")
     opened = config.data.open(folder)
     assert opened.test.any()
     assert opened.cohort.groups.shape[1] >= 1
