@@ -3,8 +3,8 @@
 Chest radiographs as JPEG files of 390 x 320 pixels, as the small version of CheXpert has them, in a
 temporary folder: real ones from the folder in the variable CONFIDE_DATA where there are any, else
 drawings.  Each is read, checked and resized to 64 x 64.  "decoder" is Pillow alone, which opens and
-decodes the same files in as many threads; "with resizing" adds Pillow's resizing, whose bits are
-promised.  The ways take turns, and the median of the ratios is given.
+decodes the same files in as many threads; "with resizing" adds Pillow's resizing of the whole
+image.  The ways take turns, and the median of the ratios is given.
 
     python benchmarks/reading.py --images 2000 --rounds 5
 """
