@@ -11,6 +11,7 @@ import pytest
 
 from confide.config import load
 from confide.errors import FolderError, MismatchError, MissingFileError, ReleaseError, TableError
+from confide.inversion.assignment import Assignment
 from confide.inversion.suite import KNOWN
 from confide.runs.attack import attack_release
 from confide.runs.certificate import digest
@@ -40,7 +41,10 @@ def place(tmp_path_factory):
     """A folder with a release, attacked by the whole short suite."""
     folder = tmp_path_factory.mktemp("attack")
     make(folder, "a", DATA, **ENCODE)
-    return folder, attack(folder, "found")
+    with pytest.MonkeyPatch.context() as patch:
+        # A third of the steps of its budget break the release too, and cost half of all attacks.
+        patch.setattr(Assignment, "of", lambda budget: Assignment(steps=500, batch_size=512))
+        yield folder, attack(folder, "found")
 
 
 def test_the_short_suite_breaks_the_release(place):
