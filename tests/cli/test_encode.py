@@ -365,7 +365,7 @@ def test_mistakes_of_the_caller(confide, release, tmp_path):
     # A configuration for another command.
     write(tmp_path, "train", data={"name": "release", "path": "release", "label": "label"})
     found = refusal(confide("encode", "run", "train.yaml", "--key", "k.key", "--out", "r2"))
-    assert "is for `confide encode train`" in found
+    assert "Releases are for `confide encode train`" in found
     found = refusal(confide("encode", "train", "site.yaml", "--out", "t"))
     assert "is for other commands" in found
     for name in ("r2", "r2.private", "t", "file.private"):

@@ -9,6 +9,7 @@ from confide.config import load, parse
 from confide.encoders.base import Encoder
 from confide.encoders.key import unlock
 from confide.errors import ConfigError, ReleaseError, TableError
+from confide.runs.challenge import export_challenge
 from confide.runs.encode import encode
 from runs.coding import PHANTOM, make, new_key, rows_differ, write
 
@@ -127,6 +128,7 @@ def test_settings_that_do_not_fit(releases):
 def test_codes_are_not_encoded_again(releases, tmp_path):
     data = {"name": "release", "path": str(releases / "a"), "label": "label"}
     config = write(tmp_path, "again", data=data, encode={"patch": 4, "width": 8})
-    with pytest.raises(ConfigError, match="holds codes already"):
-        encode(*load(config), new_key(tmp_path, "k"), tmp_path / "r", unlock=unlock)
+    for command in (encode, export_challenge):
+        with pytest.raises(ConfigError, match="holds codes already"):
+            command(*load(config), new_key(tmp_path, "k"), tmp_path / "r", unlock=unlock)
     assert not (tmp_path / "r").exists()

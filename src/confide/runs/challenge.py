@@ -18,7 +18,7 @@ from confide.inversion import challenge
 from confide.inversion.challenge import ChallengeFolder
 from confide.inversion.challenge_files import Names, fresh_folder, read_array
 from confide.inversion.submission import Submission, score_submission
-from confide.runs.encode import KeyedEncoder, open_with_key
+from confide.runs.encode import KeyedEncoder, open_with_key, refuse_codes
 from confide.runs.models import Progress, silent
 from confide.stores import read_json, read_table
 
@@ -46,6 +46,7 @@ def export_challenge(
     ------
     TableError, KeyFileError, FolderError : as there
     """
+    refuse_codes(config)
     key = unlock(key_path)
     state = KeyState.of(key_path, key.id)
     if not reuse_key:

@@ -74,6 +74,7 @@ def encode(
     KeyFileError : the key cannot be read, is bound to another architecture or was used before
     FolderError, MismatchError : the folder cannot be used, or was begun with something else
     """
+    refuse_codes(config)
     settings = config.encode
     # All that can be refused is refused before anything is written, and what is quick comes first.
     key = unlock(key_path)
@@ -105,16 +106,21 @@ def encode(
     return _summary(manifest, records, [*labels, *columns], notes)
 
 
+def refuse_codes(config: Config) -> None:
+    """Raise ConfigError if the data of a configuration are codes."""
+    if isinstance(config.data, ReleasedCodes):
+        raise ConfigError(
+            f"data.path names the release {config.data.path[0]}, which holds codes already; name "
+            "records. Releases are for `confide encode train` and `confide audit run`."
+        )
+
+
 def open_with_key(config: Config, folder: Path, key: Key, state: KeyState) -> Opened:
     """The records, read as the key's calibration was, and split by a secret draw.
 
     A split by a public seed would tell where in the table a patient stands to everybody who has the
     table; so the seed is one that the key derives from it.
     """
-    if isinstance(config.data, ReleasedCodes):
-        raise ConfigError(
-            f"data.path names {config.data.path[0]}, which holds codes already; name the records."
-        )
     binding = state.binding
     reading = (binding["calibration"].get("reading") or None) if binding else None
     opened = config.data.open(folder, reading=reading)
