@@ -108,6 +108,26 @@ def test_accepted_guards_are_told_from_failed_ones():
     assert table["guards_accepted"].tolist() == ["", "order"]
 
 
+def private(one, *, refuted=False):
+    """An arm that was trained with differential privacy by record."""
+    guard = {"name": "accounting", "status": "failed" if refuted else "passed", "message": "m"}
+    by_unit = {"record": {"epsilon": 7.9945}, "patient": {"epsilon": 49.5561}}
+    privacy = {"unit": "record", "delta": 1e-5, "most_records": 4, "by_unit": by_unit}
+    guards = [*one.summary["guards"], guard]
+    return dataclasses.replace(one, summary=one.summary | {"privacy": privacy, "guards": guards})
+
+
+def test_what_a_guarantee_by_record_is_worth_for_a_patient_is_told():
+    plain, other = arm(make, "a"), private(arm(make, "b", auc=0.7))
+    told = [w for w in compare([plain, other], "lira").summary["warnings"] if "epsilon" in w]
+    assert told == [
+        "“b” was trained with differential privacy by record: epsilon is at most 8 for one "
+        "record, and 49.6 for a patient with 4 records, the most that one has (delta 1e-05)."
+    ]
+    refuted = compare([plain, private(other, refuted=True)], "lira").summary["warnings"]
+    assert any("The guarantee of “b” was refuted by its own audit" in w for w in refuted)
+
+
 def test_holm_is_over_all_differences():
     found = three(make)
     tested = [p[m] for p in found.summary["pairs"] for m in ("attack_auc", "mean_auc", "auroc")]

@@ -52,6 +52,7 @@ def test_codes_and_plain_are_compared_patient_by_patient(folder):
     (pair,) = found.summary["pairs"]
     assert pair["not_compared"] is None
     assert all(pair[key]["paired"] for key in ("attack_auc", "mean_auc", "auroc"))
+    assert any("Models of “codes” were trained on codes" in w for w in found.summary["warnings"])
     areas = [
         json.loads((folder / name / "summary.json").read_text())["attacks"]["rmia"]["auc"]
         for name in ("plain", "codes")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from confide.audits.guards import ACCOUNTING
 
 if TYPE_CHECKING:
     from confide.audits.comparison import Arm
@@ -54,7 +57,40 @@ def warnings_on(arms: Sequence[Arm], pairs: Sequence[Mapping[str, Any]]) -> list
             "to it are taken from the tables: those of the mean AUC have intervals that cover "
             "patients alone, not models."
         )
-    return found + _unpaired(pairs, erased)
+    return found + _guarantees(arms) + _unpaired(pairs, erased)
+
+
+def _guarantees(arms: Sequence[Arm]) -> list[str]:
+    """What differential privacy promises a patient in each audit, and whether it was refuted."""
+    found = []
+    for arm in arms:
+        privacy = arm.summary.get("privacy")
+        if not privacy:
+            continue
+        unit, by_unit = privacy["unit"], privacy["by_unit"]
+        text = (
+            f"“{arm.name}” was trained with differential privacy by {unit}: epsilon is at most "
+            f"{_up(by_unit[unit]['epsilon'])} for one {unit}"
+        )
+        if unit == "record":
+            text += (
+                f", and {_up(by_unit['patient']['epsilon'])} for a patient with "
+                f"{privacy['most_records']:,} records, the most that one has"
+            )
+        found.append(f"{text} (delta {privacy['delta']:g}).")
+        failed = {g["name"] for g in arm.summary["guards"] if g["status"] == "failed"}
+        if ACCOUNTING in failed:
+            found.append(
+                f"The guarantee of “{arm.name}” was refuted by its own audit: the training or its "
+                "accounting is not what it is taken for. Release no model of that recipe, whatever "
+                "the order here."
+            )
+    return found
+
+
+def _up(value: float) -> str:
+    """An upper bound, rounded up."""
+    return f"{math.ceil(10 * value - 1e-9) / 10:g}"
 
 
 def _copies(a: Arm, b: Arm) -> bool:

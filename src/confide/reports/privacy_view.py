@@ -13,15 +13,22 @@ from confide.reports.view import part, strongest
 MEANING = (
     "Upper bounds, on average over trainings, for any attacker who sees the finished model and "
     "knows everything else, but not the randomness of the training. Whole patients are in or out "
-    "of the models of an audit, so the bounds of a patient are those to hold the attacks against."
+    "of the models of an audit, so the bounds of a patient are those to hold the attacks against. "
+    "The measured attack also learns from other models of the same patients, which the bounds do "
+    "not speak of: it stands beside them for orientation. What can refute them is the accounting "
+    "guard."
 )
 """How the bounds are to be read."""
 
 OUTSIDE = (
-    "Standardisation: mean and spread of the inputs are taken over all audited records, members or "
-    "not, without noise.",
-    "The number of records and patients, the split of the data, and the choice of an epoch on "
-    "patients set apart, where there is one.",
+    "How inputs are prepared: mean and spread are taken over all audited records, members or not, "
+    "without noise; of tables also which columns and categories become inputs, so that a category "
+    "that one patient alone has shows in the shape of the network.",
+    "The number of records and patients, and the split of the data.",
+    "Patients set apart to choose an epoch: nothing is promised to them.",
+    "A person under two ids, or at two sites, who counts as two.",
+    "Codes, where the models were trained on a release: the release is out, and its encoder was "
+    "calibrated on records.",
     "Settings that were tried on the same data before these.",
     "Weights of a network that was trained before, on other data.",
     "Several models: each release of a further model of the same patients adds to what is given "
@@ -107,7 +114,8 @@ def _note(found: Mapping[str, Any]) -> str:
         return ""
     return (
         "The unit of the training is the record. A patient with several records is promised less; "
-        "the row of a patient is for the largest number of records that a patient has."
+        "the row of a patient is for the largest number of records that a patient has, here "
+        f"{numbers.count(found.get('most_records'))}."
     )
 
 

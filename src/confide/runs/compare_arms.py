@@ -193,11 +193,22 @@ def require_same_patients(stored: Sequence[Stored]) -> list[str]:
         names = ", ".join(
             f"“{one.name}” {p:.8}" for one, p in zip(stored, prints, strict=True) if p
         )
+        same = "The audits are of the same records, patients and labels, but the inputs of the "
+        differ = f"{same}records or the groups differ (fingerprints: {names})."
+        codes = [f"“{one.name}”" for one in stored if _of_codes(one)]
+        if not codes:
+            return [f"{differ} Make sure that this is meant."]
         return [
-            "The audits are of the same records, patients and labels, but the inputs of the "
-            f"records or the groups differ (fingerprints: {names}). Make sure that this is meant."
+            f"{differ} Models of {', '.join(codes)} were trained on codes: another network on "
+            "another input, and an attacker who holds codes instead of records. What the released "
+            "codes themselves give away is in none of these figures; attack the release."
         ]
     return []
+
+
+def _of_codes(stored: Stored) -> bool:
+    data = (stored.manifest.get("config") or {}).get("data")
+    return isinstance(data, Mapping) and data.get("name") == "release"
 
 
 def _difference(a: Stored, b: Stored) -> str | None:
