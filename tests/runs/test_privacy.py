@@ -10,6 +10,7 @@ import pytest
 
 from confide import Cohort
 from confide.audits.guards import refusal
+from confide.errors import MismatchError
 from confide.runs import run
 from confide.training.base import Trainer
 
@@ -50,6 +51,45 @@ def cohort():
         classes=("no", "yes"),
         groups=pd.DataFrame(index=range(n)),
     )
+
+
+def _training(patient, **changes):
+    pytest.importorskip("dp_accounting")
+    from confide.training import Performance, TorchTrainer, TrainSettings
+
+    privacy = {"unit": "record", "epsilon": 8.0, "delta": 1e-3}
+    settings = {"model": {"width": 4, "depth": 1}, "epochs": 1, "batch_size": 10}
+    return TorchTrainer(
+        np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32),
+        np.arange(60) % 2,
+        task="binary",
+        n_classes=2,
+        n_audited=60,
+        settings=TrainSettings.model_validate(settings | {"privacy": privacy}),
+        performance=Performance(device="cpu"),
+        patient=patient,
+        **{"expected_members": 30} | changes,
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"patient": np.arange(60) // 2}, "privacy"),
+        ({"patient": np.roll(np.arange(60), 1)}, "patient_sha256"),
+        ({"expected_members": 20}, "expected_members"),
+    ],
+)
+def test_a_folder_is_not_resumed_under_another_guarantee(cohort, tmp_path, change, field):
+    from confide.runs.models import train_models
+
+    first = _training(np.arange(60))
+    train_models(cohort, first, tmp_path, n_models=4, about={"privacy": first.privacy})
+    before = (tmp_path / "manifest.json").read_bytes()
+    other = _training(**{"patient": np.arange(60)} | change)
+    with pytest.raises(MismatchError, match=field):
+        train_models(cohort, other, tmp_path, n_models=4, about={"privacy": other.privacy})
+    assert (tmp_path / "manifest.json").read_bytes() == before
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from confide.errors import ArgumentError
-from confide.training import Performance, TorchTrainer, TrainSettings, private
+from confide.training import Performance, TorchTrainer, TrainSettings, augment, private
+from confide.training.clipped import row_gradients
 from confide.training.loop import Dice, drawn, optimizer_of
 from confide.training.losses import losses
 from confide.training.private import Noise, Secret, Units, packed, train_private
@@ -196,6 +197,20 @@ def test_a_trainer_says_what_it_guarantees(unit):
     assert _trainer().privacy is None
 
 
+@pytest.mark.parametrize("unit", ["record", "patient"])
+def test_a_trainer_describes_the_mechanism_and_the_patients(unit):
+    block = {"privacy": {"unit": unit, "epsilon": 8.0, "delta": 1e-2}}
+    other = PATIENT.copy()
+    other[[0, 59]] = other[[59, 0]]
+    first = _trainer(block).describe()["privacy"]
+    assert first == _trainer(block).describe()["privacy"]
+    assert first["noise"] == _trainer(block).privacy["noise"]
+    assert (first["unit"], first["steps"], first["most_records"]) == (unit, 6, 3)
+    assert first["rate"] == pytest.approx(1 / 3)
+    assert _trainer(block, patient=other).describe()["privacy"] != first
+    assert "privacy" not in _trainer().describe()
+
+
 def test_dev_patients_may_choose_the_epoch():
     rng = np.random.default_rng(4)
     dev = rng.normal(size=(8, 4)).astype(np.float32), rng.integers(0, 2, 8)
@@ -220,6 +235,8 @@ def test_what_voids_the_guarantee_is_refused():
         _trainer(privacy, {"precision": "bfloat16"})
     with pytest.raises(ArgumentError, match=r"Expected patient of shape \(60\)"):
         _trainer(privacy, patient=PATIENT[:5])
+    with pytest.raises(ArgumentError, match=r"needs patient, .* give patient=np\.arange"):
+        _trainer(privacy, patient=None)
 
 
 def test_batch_norm_is_refused(monkeypatch):
@@ -228,12 +245,12 @@ def test_batch_norm_is_refused(monkeypatch):
         {"privacy": {"unit": "record", "epsilon": 8.0, "delta": 1e-2}}
     ).privacy
     with pytest.raises(ArgumentError, match="without batch norm, but 1 is a BatchNorm1d"):
-        private.noise_of(privacy, network, _trainer()._plan, 30, 60, None)
+        private.noise_of(privacy, network, _trainer()._plan, 30, 60, PATIENT)
 
 
-def test_images_are_trained_by_the_gradients_of_single_records():
+def _image_trainer(augment):
     rng = np.random.default_rng(0)
-    trainer = TorchTrainer(
+    return TorchTrainer(
         rng.integers(0, 256, (12, 1, 16, 16), dtype=np.uint8),
         rng.integers(0, 2, 12),
         task="binary",
@@ -245,15 +262,56 @@ def test_images_are_trained_by_the_gradients_of_single_records():
                 "model": {"name": "small_cnn", "width": 4},
                 "epochs": 1,
                 "batch_size": 3,
-                "augment": "weak",
+                "augment": augment,
                 "privacy": {"unit": "patient", "epsilon": 8.0, "delta": 1e-2},
             }
         ),
         performance=Performance(device="cpu", models_at_once=2),
         patient=np.arange(12) // 2,
     )
+
+
+def test_images_are_trained_by_the_gradients_of_single_records():
+    trainer = _image_trainer("weak")
     members = np.repeat([[True], [False]], 6, axis=0).reshape(1, 12).repeat(2, axis=0)
     assert np.isfinite(trainer.fit(members, [1, 2])).all()
+
+
+@pytest.mark.parametrize("dropped", [0, 7, 11])
+def test_one_record_less_changes_the_sum_by_the_clipping_norm_at_most_with_augmentation(dropped):
+    """Given the changes of all other images, which depend on nothing else in the batch."""
+    trainer = _image_trainer("strong")
+    records = trainer._records
+    weights = drawn(trainer._network, [Dice.of(1)])
+    weights = {name: w.requires_grad_() for name, w in weights.items()}
+    gradients, chance = row_gradients(trainer._network, "binary"), Secret(CPU, 5).chances(12)
+
+    def inputs(rows):
+        return augment.apply(records.standardised(rows), chance[rows], "strong")
+
+    def summed(rows):
+        batch = [packed(rows, np.ones_like(rows), (4, 1))]
+        return private._clipped_sums(
+            gradients, weights, inputs, records.label, batch, (4, 1), 0.01, tf32=False
+        )
+
+    rows = np.arange(12)
+    all_, fewer = summed(rows), summed(np.delete(rows, dropped))
+    moved = torch.cat([(all_[n] - fewer[n]).flatten() for n in all_])
+    assert float(moved.norm()) == pytest.approx(0.01, rel=0.01)
+    assert float(moved.norm()) <= 0.01 * (1 + 1e-4)
+
+
+def test_images_are_changed_by_secret_numbers_each_on_its_own():
+    records, rows = _image_trainer("strong")._records, torch.zeros(50, dtype=torch.int64)
+    found = [private._inputs(records, "strong", Secret(CPU), rows) for _ in range(2)]
+    images = torch.cat(found).flatten(1)
+    assert len(torch.unique(images, dim=0)) == 100  # no two copies of one record alike
+    chance = Secret(CPU).chances(20_000)
+    assert 0 <= float(chance.min()) < float(chance.max()) < 1
+    assert float((chance.mean(dim=0) - 0.5).abs().max()) < 5 / np.sqrt(12 * 20_000)
+    off_diagonal = torch.corrcoef(chance.T) - torch.eye(6)
+    assert float(off_diagonal.abs().max()) < 5 / np.sqrt(20_000)
 
 
 @pytest.mark.gpu

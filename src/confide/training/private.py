@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from confide.training.loop import Dice, decay_at, drawn, follow, optimizer_of
 from confide.training.plan import Plan
 from confide.training.privacy import Privacy
 from confide.training.records import Records
-from confide.training.settings import TrainSettings
+from confide.training.settings import Augment, TrainSettings
 
 Rows = NDArray[np.int64]
 
@@ -58,9 +59,9 @@ class Noise:
 
 
 class Secret:
-    """Random numbers that nobody can draw again: who is in a batch, and the noise.
+    """Random numbers that nobody can draw again: batches, changes of images, and the noise.
 
-    Seeded with 256 bits of the operating system's randomness, of which a CUDA device takes 64.
+    Seeded with 256 bits of the operating system's randomness, of which a CUDA device takes 63.
     The generators are those of NumPy and PyTorch, which are no cryptographic ones.
 
     Parameters
@@ -72,13 +73,18 @@ class Secret:
     def __init__(self, device: torch.device, entropy: int | None = None) -> None:
         if entropy is None:
             entropy = int.from_bytes(os.urandom(32), "little")
-        order, noise = np.random.SeedSequence(entropy).spawn(2)
+        order, noise, chance = np.random.SeedSequence(entropy).spawn(3)
         self.order = np.random.Generator(np.random.PCG64DXSM(order))
         self._noise = np.random.Generator(np.random.PCG64DXSM(noise))
+        self._chance = np.random.Generator(np.random.PCG64DXSM(chance))
         self._cuda = None
         if device.type == "cuda":
             seed = int(noise.generate_state(1, np.uint64)[0] >> 1)
             self._cuda = torch.Generator(device).manual_seed(seed)
+
+    def chances(self, n: int) -> Tensor:
+        """The chances of n images, as :func:`confide.training.augment.draw`, on the CPU."""
+        return torch.from_numpy(self._chance.random((n, augment.N_DRAWS), dtype=np.float32))
 
     def normal_like(self, tensor: Tensor) -> Tensor:
         """Standard normal numbers of the shape of `tensor`."""
@@ -171,7 +177,7 @@ def train_private(
 
     As :func:`confide.training.loop.train`, but each step takes a Poisson sample of the units,
     clips the sum of gradients of each, adds noise and divides by the expected number of units.
-    Only the first weights and the augmentation follow from the seeds.
+    Only the first weights follow from the seeds.
 
     Parameters
     ----------
@@ -190,6 +196,7 @@ def train_private(
     weights = {n: w.to(device).requires_grad_() for n, w in drawn(network, dice).items()}
     average = {name: tensor.detach().clone() for name, tensor in weights.items()}
     optimizer = optimizer_of(settings, list(weights.values()))
+    inputs = partial(_inputs, records, settings.augment, secret)
     units = [Units(rows.numpy(), noise.patient) for rows in members]
     blocks = _blocks(units, noise.rate, network, device)
     gradients = row_gradients(network, records.task, smoothing=settings.label_smoothing)
@@ -197,7 +204,7 @@ def train_private(
         batch = [packed(*u.sample(noise.rate, secret.order), blocks) for u in units]
         with tensor_float32(False):
             sums = _clipped_sums(
-                gradients, weights, records, batch, blocks, noise.clip, settings, dice, tf32=tf32
+                gradients, weights, inputs, records.label, batch, blocks, noise.clip, tf32=tf32
             )
         for name, weight in weights.items():
             noisy = sums[name] + noise.scale * noise.clip * secret.normal_like(weight)
@@ -213,20 +220,31 @@ def train_private(
     return average if best is None else best.weights
 
 
+def _inputs(records: Records, steps: Augment, secret: Secret, rows: Tensor) -> Tensor:
+    """Standardised inputs of (n,) rows, each image with a change of its own.
+
+    The changes are secret and independent.  From the public seed they would follow from a record's
+    place in the batch, and one unit less would change the gradients of all that come after it.
+    """
+    x = records.standardised(rows)
+    if steps == "none":
+        return x
+    return augment.apply(x, secret.chances(len(rows)).to(x.device), steps)
+
+
 def _clipped_sums(
     gradients: RowGradients,
     weights: Weights,
-    records: Records,
+    inputs: Callable[[Tensor], Tensor],
+    label: Tensor,
     batch: Sequence[tuple[Rows, Rows]],
     blocks: Blocks,
     clip: float,
-    settings: TrainSettings,
-    dice: Sequence[Dice],
     *,
     tf32: bool,
 ) -> Weights:
     """Sums over units of clipped gradients, chunk by chunk."""
-    device, n = records.inputs.device, math.prod(blocks)
+    device, stack = label.device, (len(batch), math.prod(blocks))
     n_chunks = max(len(rows) for rows, _ in batch)
     index = torch.from_numpy(np.stack([_filled(rows, n_chunks, 0) for rows, _ in batch]))
     unit = torch.from_numpy(np.stack([_filled(unit, n_chunks, -1) for _, unit in batch]))
@@ -234,12 +252,7 @@ def _clipped_sums(
     total: Weights = {}
     for i in range(n_chunks):
         rows = index[:, i].flatten()
-        x = records.standardised(rows)
-        if settings.augment != "none":
-            chance = torch.cat([augment.draw((n,), d.chance) for d in dice]).to(device)
-            x = augment.apply(x, chance, settings.augment)
-        y = records.label[rows]
-        stack = (len(dice), n)
+        x, y = inputs(rows), label[rows]
         with tensor_float32(tf32):
             found = gradients(weights, x.view(*stack, *x.shape[1:]), y.view(*stack, *y.shape[1:]))
         with torch.no_grad():
@@ -278,7 +291,7 @@ def noise_of(
     plan: Plan,
     expected_members: float,
     n_audited: int,
-    patient: NDArray[np.integer[Any]] | None,
+    patient: NDArray[np.integer[Any]],
 ) -> tuple[Noise, dict[str, Any]]:
     """How much noise, and what it guarantees; see :func:`confide.training.accounting.account`.
 
@@ -286,7 +299,7 @@ def noise_of(
     ----------
     privacy : what is asked for
     network, plan, expected_members, n_audited : of the training
-    patient : (n_audited,) patient of each record; None where each record is a patient
+    patient : (n_audited,) patient of each record
 
     Raises
     ------
@@ -305,7 +318,7 @@ def noise_of(
         raise ArgumentError(
             "train.privacy needs gradients in float32; set performance.precision: auto or float32."
         )
-    owner = np.arange(n_audited) if patient is None else np.asarray(patient, dtype=np.int64)
+    owner = np.asarray(patient, dtype=np.int64)
     _check.shape((n_audited,), patient=owner)
     n_records = np.unique(owner, return_counts=True)[1]
     rate = plan.batch / expected_members

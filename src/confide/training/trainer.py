@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -61,14 +62,14 @@ class TorchTrainer(Trainer):
     performance : what changes only the speed
     dev : inputs and labels of the patients that choose the epoch, where `settings.dev` keeps the
         best; they are none of the audited or held-out ones, and no logits of them are returned
-    patient : (n_audited,) integers, the patient of each audited record, for `settings.privacy`;
-        by default each record is a patient
+    patient : (n_audited,) integers, the patient of each audited record; needed with
+        `settings.privacy`, not read without
     folder : files that `settings.model` names are relative to it
 
     Raises
     ------
-    ArgumentError : arrays that do not fit together or the architecture, or settings that do not fit
-        the task or the sizes
+    ArgumentError : arrays that do not fit together or the architecture, settings that do not fit
+        the task or the sizes, or privacy without `patient`
     ConfigError : device "cuda" where there is none
     """
 
@@ -110,6 +111,12 @@ class TorchTrainer(Trainer):
         self._check_fit()
         self._noise: Noise | None = None
         if self._settings.privacy is not None:
+            if patient is None:
+                raise ArgumentError(
+                    "train.privacy needs patient, the patient of each audited record, but it is "
+                    "None; where each record is a patient of its own give patient="
+                    "np.arange(n_audited)."
+                )
             self._noise, self.privacy = noise_of(
                 self._settings.privacy,
                 self._network,
@@ -118,6 +125,11 @@ class TorchTrainer(Trainer):
                 n_audited,
                 patient,
             )
+            # The settings alone do not say it: models of two guarantees must not share a folder.
+            counted = ("unit", "noise", "rate", "steps", "most_records")
+            self._mechanism = {name: self.privacy[name] for name in counted} | {
+                "patient_sha256": sha256(np.asarray(patient, dtype="<i8").tobytes()).hexdigest()
+            }
         self._losses: dict[int, LossFunction] = {}
         self.models_at_once = self._plan.models_at_once
         self.keeps_traces = self._settings.trace
@@ -267,7 +279,7 @@ class TorchTrainer(Trainer):
 
     def describe(self) -> dict[str, Any]:
         """See :meth:`Trainer.describe`."""
-        return {
+        found = {
             "trainer": type(self).__name__,
             "task": self._records.task,
             "n_outputs": self._records.n_outputs,
@@ -275,3 +287,4 @@ class TorchTrainer(Trainer):
             "settings": self._settings.model_dump(mode="json"),
             **self._network.identity,
         }
+        return found if self.privacy is None else found | {"privacy": self._mechanism}
