@@ -76,6 +76,9 @@ def test_copies_of_one_audit_are_named():
     found = compare([one, copy, arm(make, "c", auc=0.7)], "lira")
     said = [line for line in found.summary["warnings"] if "copies of one audit" in line]
     assert [line[:11] for line in said] == ["“a” and “b”"]
+    other = dataclasses.replace(copy, recipe={**one.recipe, "dev.keep": "best"})
+    said = " ".join(compare([one, other], "lira").summary["warnings"])
+    assert "“a” and “b” have other settings, but all their models came out the same" in said
     other = dataclasses.replace(copy, measured=dataclasses.replace(one.measured, masks="other"))
     assert "copies" not in " ".join(compare([one, other], "lira").summary["warnings"])
 
@@ -124,6 +127,9 @@ def test_what_a_guarantee_by_record_is_worth_for_a_patient_is_told():
         "“b” was trained with differential privacy by record: epsilon is at most 8 for one "
         "record, and 49.6 for a patient with 4 records, the most that one has (delta 1e-05)."
     ]
+    other.summary["privacy"]["by_unit"]["patient"]["epsilon"] = None
+    told = " ".join(compare([plain, other], "lira").summary["warnings"])
+    assert "for one record, and without bound for a patient with 4 records" in told
     refuted = compare([plain, private(other, refuted=True)], "lira").summary["warnings"]
     assert any("The guarantee of “b” was refuted by its own audit" in w for w in refuted)
 

@@ -128,7 +128,7 @@ def test_settings_that_do_not_fit(releases):
 def test_codes_are_not_encoded_again(releases, tmp_path):
     data = {"name": "release", "path": str(releases / "a"), "label": "label"}
     config = write(tmp_path, "again", data=data, encode={"patch": 4, "width": 8})
-    for command in (encode, export_challenge):
+    for i, command in enumerate((encode, export_challenge)):
         with pytest.raises(ConfigError, match="holds codes already"):
-            command(*load(config), new_key(tmp_path, "k"), tmp_path / "r", unlock=unlock)
+            command(*load(config), new_key(tmp_path, f"k{i}"), tmp_path / "r", unlock=unlock)
     assert not (tmp_path / "r").exists()

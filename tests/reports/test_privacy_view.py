@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import io
+import re
 
 import pytest
+from rich.console import Console
 
 from confide.audits.promise import promised
 from confide.reports.dpia import summary_of_audit
 from confide.reports.html import render
 from confide.reports.privacy_view import OUTSIDE, promise
+from confide.reports.text import renderables
 
 CURVE = {"epsilon": [2.0], "delta": [1e-5]}
 PRIVACY = {
@@ -54,6 +58,16 @@ def test_bounds_are_rounded_up(result):
     assert patient.tpr["10%"] == "100%"
     assert dict(found.facts)["Noise, in clipping norms"] == "1.234"
     assert "several records is promised less" in found.note
+
+
+def test_the_terminal_has_the_upper_bounds_too(result):
+    console = Console(file=io.StringIO(), width=80)
+    for part in renderables(result):
+        console.print(part)
+    said = console.file.getvalue()
+    assert "Guaranteed by differential privacy at delta 1e-05" in said
+    assert re.search(r"record +2\.00 +0\.881\n", said)
+    assert re.search(r"patient +n/a +", said)
 
 
 def test_the_page_has_the_promise_beside_the_strongest_attack(result):

@@ -24,8 +24,8 @@ def warnings_on(arms: Sequence[Arm], pairs: Sequence[Mapping[str, Any]]) -> list
     pairs : of :func:`confide.audits.comparison.compare`
     """
     found = [
-        f"“{a.name}” and “{b.name}” are copies of one audit: the same patients are in the same "
-        "models, and every patient has the same AUC in both."
+        f"“{a.name}” and “{b.name}” {_alike(a, b)}: the same patients are in the same models, and "
+        "every patient has the same AUC in both."
         for a, b in combinations(arms, 2)
         if _copies(a, b)
     ]
@@ -73,9 +73,10 @@ def _guarantees(arms: Sequence[Arm]) -> list[str]:
             f"{_up(by_unit[unit]['epsilon'])} for one {unit}"
         )
         if unit == "record":
+            epsilon = by_unit["patient"]["epsilon"]
+            text += f", and {'without bound' if epsilon is None else _up(epsilon)}"
             text += (
-                f", and {_up(by_unit['patient']['epsilon'])} for a patient with "
-                f"{privacy['most_records']:,} records, the most that one has"
+                f" for a patient with {privacy['most_records']:,} records, the most that one has"
             )
         found.append(f"{text} (delta {privacy['delta']:g}).")
         failed = {g["name"] for g in arm.summary["guards"] if g["status"] == "failed"}
@@ -91,6 +92,12 @@ def _guarantees(arms: Sequence[Arm]) -> list[str]:
 def _up(value: float) -> str:
     """An upper bound, rounded up."""
     return f"{math.ceil(10 * value - 1e-9) / 10:g}"
+
+
+def _alike(a: Arm, b: Arm) -> str:
+    if a.recipe == b.recipe:
+        return "are copies of one audit"
+    return "have other settings, but all their models came out the same"
 
 
 def _copies(a: Arm, b: Arm) -> bool:

@@ -56,6 +56,7 @@ class Promise:
     Attributes
     ----------
     facts : name and value of what was set and accounted for
+    delta : of all epsilons
     bounds : by unit
     rates : the false positive rates of :attr:`Bound.tpr`
     measured : what the strongest measured attack reaches at these rates
@@ -63,6 +64,7 @@ class Promise:
     """
 
     facts: tuple[tuple[str, str], ...]
+    delta: str
     bounds: tuple[Bound, ...]
     rates: tuple[str, ...]
     measured: Mapping[str, str]
@@ -79,6 +81,7 @@ def promise(summary: Mapping[str, Any]) -> Promise | None:
     attack = strongest(summary)
     return Promise(
         facts=tuple(_facts(found)),
+        delta=_plain(found.get("delta")),
         bounds=bounds,
         rates=tuple(dict.fromkeys(rate for bound in bounds for rate in bound.tpr)),
         measured={} if attack is None else {rate.fpr: rate.tpr for rate in attack.rates},

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from confide.audits.result import AuditResult
-from confide.reports import epsilon_view, groups_view, numbers, view, wording
+from confide.reports import epsilon_view, groups_view, numbers, privacy_view, view, wording
 
 _MOST_CELLS = 5
 
@@ -20,7 +20,8 @@ def renderables(result: AuditResult) -> list[RenderableType]:
     """What to print, in order, with ``rich.console.Console.print``.
 
     Guards that failed, the verdict, what else speaks against it, the attacks, the risk of patients,
-    the groups that differ most, the utility and the bounds of epsilon.  Names are shown as text
+    the groups that differ most, the utility, what differential privacy guarantees, and the bounds
+    of epsilon.  Names are shown as text
     whatever they hold, and no patient is named.
     """
     parts = [
@@ -32,6 +33,7 @@ def renderables(result: AuditResult) -> list[RenderableType]:
         _tails(result),
         _groups(result),
         _utility(result),
+        _guarantee(result),
         _epsilon(result),
     ]
     return [part for part in parts if part is not None]
@@ -190,6 +192,18 @@ def _utility(result: AuditResult) -> RenderableType | None:
     auroc = numbers.with_interval(utility.auroc, utility.auroc_interval)
     accuracy = numbers.with_interval(utility.accuracy, utility.accuracy_interval)
     return _spaced(Text(f"Utility on held-out patients: AUROC {auroc}, accuracy {accuracy}"))
+
+
+def _guarantee(result: AuditResult) -> RenderableType | None:
+    """The upper bounds, before the lower ones are read."""
+    found = privacy_view.promise(result.summary)
+    if found is None:
+        return None
+    table = _table("whose", "epsilon at most", "AUC at most")
+    for one in found.bounds:
+        _row(table, one.unit, one.epsilon, one.auc)
+    title = f"Guaranteed by differential privacy at delta {found.delta}"
+    return _spaced(_titled(title, table, found.note))
 
 
 def _epsilon(result: AuditResult) -> RenderableType | None:
