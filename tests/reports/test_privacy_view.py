@@ -66,8 +66,8 @@ def test_the_terminal_has_the_upper_bounds_too(result):
         console.print(part)
     said = console.file.getvalue()
     assert "Guaranteed by differential privacy at delta 1e-05" in said
-    assert re.search(r"record +2\.00 +0\.881\n", said)
-    assert re.search(r"patient +n/a +", said)
+    assert re.search(r"record +2\.00 +0\.881\b", said)
+    assert re.search(r"patient +n/a\b", said)
 
 
 def test_the_page_has_the_promise_beside_the_strongest_attack(result):
