@@ -416,12 +416,64 @@ def test_links_are_not_followed(paths, tmp_path):
     assert not index.is_symlink()
 
 
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o770, 0o702])
+def test_a_folder_that_others_can_write_to_is_refused(paths, tmp_path, mode):
+    folder = tmp_path / "a cache"
+    wanted = every(open_files(paths, (8, 6), cache=folder))
+    folder.chmod(mode)
+    words = f"a cache has mode {mode:04o}: others can write to it.*chmod 700 '{folder}'"
+    with pytest.raises(FolderError, match=words):
+        open_files(paths, (8, 6), cache=folder)
+    folder.chmod(0o755)
+    assert np.array_equal(every(open_files(paths, (8, 6), cache=folder)), wanted)
+
+
+def test_a_folder_or_link_of_another_is_refused(paths, tmp_path, monkeypatch):
+    (tmp_path / "c").mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to(tmp_path / "c")
+    open_files(paths, (8, 6), cache=tmp_path / "link")  # a link of one's own is none of another's
+    real = Path.lstat
+    monkeypatch.setattr(
+        Path, "lstat", lambda p: os.stat_result([*real(p)[:4], 12345, *real(p)[5:10]])
+    )
+    with pytest.raises(FolderError, match=r"link is not your own folder.*name a folder of yours"):
+        open_files(paths, (8, 6), cache=tmp_path / "link")
+    monkeypatch.undo()
+    monkeypatch.setattr(caching.os, "getuid", lambda: 12345)
+    with pytest.raises(FolderError, match="is not your own folder"):
+        open_files(paths, (8, 6), cache=tmp_path / "c")
+
+
+def test_files_become_their_owners_alone(paths, tmp_path):
+    notes = open_files(paths, (8, 6), cache=tmp_path).notes
+    kept = [*files(tmp_path, "npy"), *files(tmp_path, "jsonl")]
+    for path in kept:
+        path.chmod(0o644)
+    assert open_files(paths, (8, 6), cache=tmp_path).notes == notes
+    assert {path.stat().st_mode & 0o777 for path in kept} == {0o600}
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="gives files to another user")
+def test_files_of_another_are_made_anew(paths, tmp_path):
+    wanted = every(open_files(paths, (8, 6), cache=tmp_path))
+    for kind in ("npy", "jsonl"):
+        (path,) = files(tmp_path, kind)
+        os.chown(path, 12345, -1)
+        found = open_files(paths, (8, 6), cache=tmp_path)
+        assert "damaged" in found.notes[-1]
+        assert np.array_equal(every(found), wanted)
+        assert path.stat().st_uid == 0
+
+
 def test_a_cache_that_cannot_be_written_is_read(paths, tmp_path, monkeypatch):
     wanted = every(open_files(paths, (8, 6), cache=tmp_path))
     os.utime(paths[3])
+    real = caching._opened
 
-    def refuse(*args, **kwargs):
-        raise PermissionError(13, "Permission denied")
+    def refuse(path, flags=os.O_RDWR):
+        if flags != os.O_RDONLY:
+            raise PermissionError(13, "Permission denied")
+        return real(path, flags)
 
     monkeypatch.setattr(caching, "_opened", refuse)
     assert np.array_equal(every(open_files(paths, (8, 6), cache=tmp_path)), wanted)

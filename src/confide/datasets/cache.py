@@ -20,7 +20,9 @@ import itertools
 import json
 import math
 import os
+import shlex
 import shutil
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -84,7 +86,8 @@ def keep(
 
     Parameters
     ----------
-    folder : made with mode 0700 if it is not there; its files have mode 0600
+    folder : made with mode 0700 if it is not there; otherwise the user's own, and writable by
+        nobody else; files in it get mode 0600
     paths : the files, one a record
     asked : how they are to be read, as JSON values
     survey : -> what is decided of all images
@@ -95,17 +98,19 @@ def keep(
     Raises
     ------
     ImageError : a file is absent, or changed while it was read; and what `survey` raises
-    FolderError : the folder cannot be written, or has too little space
+    FolderError : the folder is another's, others can write to it, it cannot be written, or has
+        too little space
     """
+    with _disk(folder):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _refuse_shared(folder)
     store = _Store(folder, paths, asked, digest)
     found = store.finished()
     if found is not None:
         return found
-    with _disk(folder):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Whoever waits finds it finished; the system lets go of it when its holder is gone.
-        with store.lock:
-            return store.finished() or store.fill(survey, reader, progress)
+    # Whoever waits finds it finished; the system lets go of it when its holder is gone.
+    with _disk(folder), store.lock:
+        return store.finished() or store.fill(survey, reader, progress)
 
 
 class _Store:
@@ -180,9 +185,10 @@ class _Store:
         """The index, None if it is not there or of no use."""
         n = len(self._paths)
         try:
-            if self._index.stat().st_size > _MOST_PER_FILE * n + 2**20:
-                raise ValueError("too long")
-            return Index.parse(self._index.read_bytes(), n)
+            with _opened(self._index, os.O_RDONLY) as file:
+                if os.fstat(file.fileno()).st_size > _MOST_PER_FILE * n + 2**20:
+                    raise ValueError("too long")
+                return Index.parse(file.read(), n)
         except FileNotFoundError:
             return None
         except OtherVersionError:
@@ -194,7 +200,7 @@ class _Store:
     def _n_whole(self, index: Index) -> int:
         """How many pieces from the first have the bytes that they had."""
         try:
-            with self._array.open("rb") as file:
+            with _opened(self._array, os.O_RDONLY) as file:
                 if file.read(len(index.header)) != index.header:
                     return 0
 
@@ -285,9 +291,41 @@ def _stats(paths: Sequence[Path], rows: range) -> Stats:
     return np.array(list(each(one, rows)), dtype=np.int64)
 
 
-def _opened(path: Path) -> BinaryIO:
-    """A file for reading and writing, made if it is not there, for its owner alone."""
-    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+b")
+def _refuse_shared(folder: Path) -> None:
+    """Whoever can write to the folder chooses the pixels, and the checksums with them."""
+    about, user = folder.stat(), os.getuid()
+    if not folder.lstat().st_uid == about.st_uid == user:
+        raise FolderError(
+            f"{folder} is not your own folder, so that others choose what is read from it; name a "
+            "folder of yours for `cache`, or one that is not there yet."
+        )
+    if about.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise FolderError(
+            f"{folder} has mode {stat.S_IMODE(about.st_mode):04o}: others can write to it, and "
+            f"choose what is read from it; run `chmod 700 {shlex.quote(str(folder))}` and delete "
+            "what is not yours in it, or name another folder for `cache`."
+        )
+
+
+def _opened(path: Path, flags: int = os.O_RDWR | os.O_CREAT) -> BinaryIO:
+    """A file for its owner alone, by default for reading and writing, and made if it is not there.
+
+    Raises
+    ------
+    OSError : among others for a link, and for another's file
+    """
+    handle = os.open(path, flags | os.O_NOFOLLOW, 0o600)
+    try:
+        about = os.fstat(handle)
+        if about.st_uid != os.getuid():
+            raise PermissionError(errno.EPERM, "the file is another user's", str(path))
+        if stat.S_IMODE(about.st_mode) != 0o600:
+            with contextlib.suppress(OSError):  # of a disk that is only read
+                os.fchmod(handle, 0o600)
+        return os.fdopen(handle, "rb" if flags == os.O_RDONLY else "r+b")
+    except BaseException:
+        os.close(handle)
+        raise
 
 
 def _write(file: BinaryIO, content: bytes | memoryview) -> None:
