@@ -196,6 +196,27 @@ def test_notes_count_only_patients_with_images(folder):
     assert describe(source().load(folder))["groups"]["race"]["conflicting_patients"] == 0
 
 
+@pytest.mark.parametrize(
+    "none",
+    ["UNKNOWN", "UNABLE TO OBTAIN", "PATIENT DECLINED TO ANSWER", "declined", " unknown ", ""],
+)
+def test_an_admission_without_an_answer_takes_no_race_away(folder, none):
+    change(folder, "admissions", ",WHITE - RUSSIAN,", f",{none},")  # the earlier admission
+    change(folder, "admissions", ",ASIAN - CHINESE,", f",{none},")  # the only admission
+    data = source().load(folder)
+    race = data.cohort.groups["race"].tolist()
+    assert race[:4] == ["White"] * 3 + ["Other/Unknown"]  # Black and White are still two answers
+    assert race[6] == "Other/Unknown"
+    assert any("different races" in note and note.startswith("1 ") for note in data.notes)
+
+
+def test_another_answer_is_a_different_one(folder):
+    change(folder, "admissions", ",WHITE - RUSSIAN,", ",PORTUGUESE,")
+    data = source().load(folder)
+    assert data.cohort.groups["race"][0] == "Other/Unknown"
+    assert any(note.startswith("2 patients have different races") for note in data.notes)
+
+
 def test_races_by_their_first_word():
     expected = {
         "WHITE - OTHER EUROPEAN": "White",

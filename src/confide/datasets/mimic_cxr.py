@@ -27,6 +27,7 @@ MIMIC_IV = "https://physionet.org/content/mimiciv/"
 
 OTHER = "Other/Unknown"
 _RACES = {"WHITE": "White", "BLACK": "Black", "ASIAN": "Asian", "HISPANIC": "Hispanic"}
+_UNANSWERED = r"\s*(?:UNKNOWN|UNABLE TO OBTAIN|(?:PATIENT )?DECLINED)"
 _VIEWS = {view: view for view in ("AP", "PA", "LATERAL", "LL")}
 _OF_PATIENTS, _OF_ADMISSIONS = ("sex", "age"), ("race", "insurance")
 _PATIENTS = ("patients.csv", "hosp/patients.csv")
@@ -44,9 +45,11 @@ class MimicCxr(ChestFindings):
 
     Groups: `sex` as in MIMIC-IV; `age` is the age at the patient's anchor year, one a patient and
     not that at the examination, and 91 stands for all above 89; `race` by the first word of MIMIC's
-    names, so that WHITE - RUSSIAN is White, and Other/Unknown for every other answer, no answer, or
-    different ones at different admissions; `view` is AP, PA, LATERAL, LL or other; `insurance` is
-    that of the patient's first admission.  A patient who is not in those tables has no value.
+    names, so that WHITE - RUSSIAN is White, and Other/Unknown for every other answer, different
+    ones at different admissions, or none at any; an admission without an answer (UNKNOWN, UNABLE
+    TO OBTAIN, declined or blank) leaves the answers of the others; `view` is AP, PA, LATERAL, LL
+    or other; `insurance` is that of the patient's first admission.  A patient who is not in those
+    tables has no value.
     What is not named here is as in :class:`confide.datasets.published.ChestFindings`.
 
     Parameters
@@ -141,10 +144,14 @@ class MimicCxr(ChestFindings):
         _check_numbers(path, stays, [SUBJECT])
         # Times of one patient are written alike, year first, and sort as text.
         stays = stays[stays[SUBJECT].isin(frame[PATIENT])].sort_values("admittime", kind="stable")
-        race = races(stays["race"]).groupby(stays[SUBJECT]).agg(["nunique", "first"])
+        # One admission at which nobody could ask says nothing against the others.
+        answers = races(stays["race"]).where(answered(stays["race"]))
+        race = answers.groupby(stays[SUBJECT]).agg(["nunique", "first"])
         unclear = race["nunique"] > 1
         first = stays.drop_duplicates(SUBJECT).set_index(SUBJECT)["insurance"]
-        known = pd.DataFrame({"race": race["first"].mask(unclear, OTHER), "insurance": first})
+        known = pd.DataFrame(
+            {"race": race["first"].mask(unclear).fillna(OTHER), "insurance": first}
+        )
         notes = (
             f"{unclear.sum():,} patients have different races at different admissions and count "
             f"as {OTHER}.",
@@ -156,6 +163,12 @@ def races(column: pd.Series[Any]) -> pd.Series[Any]:
     """MIMIC's names -> White, Black, Asian, Hispanic, Other/Unknown, by their first word."""
     first = column.astype("string").str.upper().str.extract(r"^\s*([A-Z]+)")[0]
     return renamed(first.fillna("").astype(object), _RACES, OTHER)
+
+
+def answered(column: pd.Series[Any]) -> pd.Series[bool]:
+    """Whether each of MIMIC's names of races is an answer, and not UNKNOWN or the like."""
+    none = column.astype("string").str.match(_UNANSWERED, case=False)
+    return ~none.fillna(True).astype(bool)
 
 
 def _of_each(frame: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
