@@ -182,7 +182,7 @@ def swollen_text():
 WHOLE = png(RNG.integers(0, 256, (40, 60), dtype=np.uint8))
 BAD = {
     "truncated": (WHOLE[: len(WHOLE) // 2], "damaged"),
-    "empty": (b"", "not a PNG, JPEG or TIFF"),
+    "empty": (b"", r"is empty; get it again"),
     "text": (b"patient,label\n", "not a PNG, JPEG or TIFF"),
     "gif": (gif(), "not a PNG, JPEG or TIFF"),
     "wrong checksum": (WHOLE[:50] + b"\0\0" + WHOLE[52:], "damaged"),

@@ -285,6 +285,8 @@ def naming(row: int, path: Path) -> Iterator[None]:
             f"Row {row}: {path} has more than {Image.MAX_IMAGE_PIXELS:,} pixels; make it smaller."
         ) from error
     except UnidentifiedImageError as error:
+        if not path.stat().st_size:
+            raise ImageError(f"Row {row}: {path} is empty; get it again.") from error
         raise ImageError(
             f"Row {row}: {path} is not a PNG, JPEG or TIFF image, nor DICOM or an array of NumPy; "
             "convert it to PNG."
