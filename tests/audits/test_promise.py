@@ -125,6 +125,15 @@ def test_by_patient_a_patient_with_one_record_counts_too():
     assert accounting_guard([_bound(3.1)], privacy)["status"] == "failed"
 
 
+@pytest.mark.parametrize(("n", "share"), [(2, "10%"), (8, "40%"), (30, "100%")])
+def test_the_chance_of_a_false_alarm_is_that_of_all_bounds_together(n, share):
+    left_out = [_bound(0.0, method="gdp"), _bound(0.0, delta=1e-9)]
+    for epsilon in (0.0, 3.1):
+        bounds = [_bound(epsilon), *[_bound(0.0)] * (n - 1), *left_out]
+        message = accounting_guard(bounds, PRIVACY)["message"]
+        assert f"at most {share} of audits (lower bounds compared: {n})" in message
+
+
 def test_a_failure_says_what_to_check_and_cannot_be_accepted():
     guard = accounting_guard([_bound(3.1)], PRIVACY)
     why = refusal([guard])
@@ -134,6 +143,7 @@ def test_a_failure_says_what_to_check_and_cannot_be_accepted():
         "at most 3.00",
         "two ids",
         "clipping norm",
+        "fails here by chance in at most 5% of audits (lower bounds compared: 1)",
     ):
         assert words in why
     assert "--accept" not in why

@@ -112,10 +112,39 @@ def test_by_patient_there_is_no_promise_for_a_record():
     assert found["by_unit"]["patient"]["epsilon"] <= 2.0
 
 
-def test_a_delta_that_gives_a_patient_away_is_warned_of():
-    asked = Privacy(unit="patient", epsilon=2.0, delta=1e-2)
-    found = account(asked, rate=0.2, steps=4, most_records=1, n_patients=500)
-    assert "train.privacy.delta = 0.01 is not below one in the 500 patients" in found["warnings"][0]
+@pytest.mark.parametrize(
+    ("delta", "n_patients", "away"), [(1e-2, 500, "5"), (1e-3, 100.1, "0.1"), (1e-3, 99.9, None)]
+)
+def test_a_delta_that_gives_a_tenth_of_a_patient_away_is_warned_of(delta, n_patients, away):
+    asked = Privacy(unit="patient", epsilon=2.0, delta=delta)
+    found = account(asked, rate=0.2, steps=4, most_records=1, n_patients=n_patients)["warnings"]
+    if away is None:
+        assert found == []
+        return
+    assert f"delta = {delta:g} is not well below one in the {n_patients:,.0f} pati" in found[0]
+    assert f"giving away {away} patients entirely, on average" in found[0]
+    assert f"Set a delta below {0.1 / n_patients:.3g}." in found[0]
+
+
+def test_a_huge_epsilon_is_left_coarse_and_still_from_above():
+    mechanism, k = Mechanism(noise=1.5, rate=0.25, steps=160), 10
+    fine = accounting._composed_at(mechanism, k, accounting._gap(mechanism, k))
+    exact = fine.get_epsilon_for_delta(1e-5)
+    assert 100 < exact < epsilon_of(mechanism, 1e-5, k) < 1.005 * exact
+
+
+def test_an_account_composes_once_a_unit(monkeypatch):
+    composed, real = [], accounting._composed_at
+    monkeypatch.setattr(
+        accounting, "_composed_at", lambda m, k, gap: composed.append(k) or real(m, k, gap)
+    )
+    asked = Privacy(unit="record", epsilon=3.0, delta=1e-4)
+    account(asked, rate=0.04, steps=50, most_records=40, n_patients=500)
+    # Of a patient with 40 records a first look, and a finer one where that is worth it.
+    assert 1 <= composed.count(40) <= 2
+    composed.clear()
+    account(asked, rate=0.04, steps=50, most_records=40, n_patients=500)
+    assert composed == []
 
 
 def test_an_epsilon_out_of_reach_is_refused():

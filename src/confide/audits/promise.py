@@ -125,7 +125,9 @@ def accounting_guard(bounds: Sequence[Mapping[str, Any]], privacy: Mapping[str, 
     Returns
     -------
     guard "accounting": failed where a lower bound is above the upper bound of its unit, at its
-    delta; unknown where no bound was measured; else passed
+    delta; unknown where no bound was measured; else passed.  Each bound may err in a share of 1 -
+    confidence of audits, all of them together in the sum of these shares (union bound), which the
+    message states
     """
     units = privacy["by_unit"]
     compared = []
@@ -145,19 +147,27 @@ def accounting_guard(bounds: Sequence[Mapping[str, Any]], privacy: Mapping[str, 
     lower, upper, bound = max(compared, key=lambda one: one[0] - one[1])
     figures = (
         f"epsilon of a {bound['unit']} at delta {bound['delta']:g} is at least {_down(lower)} "
-        f"(confidence {bound['confidence']:g}) as measured, and at most {_up(upper)} as guaranteed"
+        f"(confidence {bound['confidence']:g} by itself) as measured, and at most {_up(upper)} as "
+        "guaranteed"
+    )
+    errors = min(1.0, sum(1.0 - float(one["confidence"]) for _, _, one in compared))
+    chance = (
+        "A training that keeps its guarantee fails here by chance in at most "
+        f"{errors:.0%} of audits (lower bounds compared: {len(compared)})."
     )
     if lower > upper:
         text = (
-            f"The attack refutes the guarantee: {figures}. Training or accounting has a bug, or "
-            "records are not what they are taken for. Check that no person stands under two ids, "
-            "that nothing but the noisy gradients reads the members (standardisation, sampling, "
-            "a choice of the epoch), that the network keeps no statistics of batches, and that "
-            "the unit, the clipping norm, the noise, the sampling rate and the steps are those "
-            "that were accounted for. Do not release models of this recipe."
+            f"The attack speaks against the guarantee: {figures}. {chance} Unless it is such a "
+            "chance, training or accounting has a bug, or records are not what they are taken for. "
+            "A second audit with another seed tells the two apart. Check that no person stands "
+            "under two ids, that nothing but the noisy gradients reads the members "
+            "(standardisation, sampling, a choice of the epoch), that the network keeps no "
+            "statistics of batches, and that the unit, the clipping norm, the noise, the "
+            "sampling rate and the steps are those that were accounted for. Do not "
+            "release models of this recipe."
         )
         return {"name": ACCOUNTING, "status": "failed", "message": text}
-    text = f"The attack does not refute the guarantee: {figures}. That does not prove it."
+    text = f"The attack does not refute the guarantee: {figures}. {chance} That does not prove it."
     return {"name": ACCOUNTING, "status": "passed", "message": text}
 
 

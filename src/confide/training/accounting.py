@@ -36,7 +36,10 @@ Floats = NDArray[np.float64]
 _LEAST_NOISE, _MOST_NOISE = 0.2, 1e4
 _MOST_POINTS = 200_000  # of a distribution of one step
 _TAIL = 1e-18  # mass beyond what is drawn, counted as lost
+_MOST_GIVEN_AWAY = 0.1  # patients a training, on average, that delta may give away unwarned
 _LEAST_PROBABILITY = 1e-30
+_COARSER = 16  # gap of a first look at patients with several records
+_PLENTY = 100.0  # an epsilon from which nothing depends on its last digits
 _DELTAS = (0.5, 0.3, 0.2, 0.1, 0.05, 0.03, 0.02, 0.01, *(10 ** -(n / 2) for n in range(5, 21)))
 
 
@@ -166,12 +169,13 @@ def account(
 
 
 def _warnings(privacy: Privacy, n_patients: float) -> list[str]:
-    if privacy.delta * n_patients < 1:
+    given_away = privacy.delta * n_patients
+    if given_away < _MOST_GIVEN_AWAY:
         return []
     return [
-        f"train.privacy.delta = {privacy.delta:g} is not below one in the {n_patients:,.0f} "
-        "patients of a training: giving away one patient entirely would be within the guarantee. "
-        "Set a smaller delta."
+        f"train.privacy.delta = {privacy.delta:g} is not well below one in the {n_patients:,.0f} "
+        f"patients of a training: giving away {given_away:.2g} patients entirely, on average, "
+        f"would be within the guarantee. Set a delta below {_MOST_GIVEN_AWAY / n_patients:.3g}."
     ]
 
 
@@ -185,11 +189,23 @@ def _up(noise: float) -> float:
     return float(np.ceil(noise * scale - 1e-9) / scale)
 
 
+@lru_cache(maxsize=4)
 def _composed(mechanism: Mechanism, k: int) -> Any:
-    """Privacy loss distribution of all steps."""
+    """Privacy loss distribution of all steps.
+
+    Where no delta worth naming has an epsilon below 100 it is left coarse, which errs upwards too.
+    """
     _check.at_least(1, k=k)
-    pld = _library().privacy_loss_distribution
     gap = _gap(mechanism, k)
+    if k > 1:
+        coarse = _composed_at(mechanism, k, _COARSER * gap)
+        if coarse.get_epsilon_for_delta(max(_DELTAS)) > _PLENTY:
+            return coarse
+    return _composed_at(mechanism, k, gap)
+
+
+def _composed_at(mechanism: Mechanism, k: int, gap: float) -> Any:
+    pld = _library().privacy_loss_distribution
     if k == 1:
         step = pld.from_gaussian_mechanism(
             mechanism.noise,
