@@ -211,13 +211,24 @@ def test_out_of_memory_names_the_remedy(monkeypatch):
         (np.ones((17, 80), dtype=bool), range(17), "1 to 16 rows"),
         (np.ones((0, 80), dtype=bool), [], "1 to 16 rows"),
         (np.ones((2, 80), dtype=bool), [0], "got 2 and 1"),
-        (np.arange(160).reshape(2, 80) < 80, [0, 1], "position 1 has no members"),
+        (
+            np.arange(160).reshape(2, 80) < 80,
+            [0, 1],
+            r"position 1 has no members: 80 record\(s\) are left to audit",
+        ),
     ],
 )
 def test_members_that_do_not_fit_are_refused(members, seeds, words):
     x, y = _noise()
     with pytest.raises(ArgumentError, match=words):
         _trainer(x, y).fit(members, seeds)
+
+
+def test_a_model_without_members_is_told_of_the_patients():
+    x, y = _noise()
+    words = r"80 record\(s\) of 2 patient\(s\) are left to audit.*smaller `test` or `train.dev`"
+    with pytest.raises(ArgumentError, match=words):
+        _trainer(x, y, patient=np.arange(80) // 40).fit(np.zeros((1, 80), dtype=bool), [0])
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ class TorchTrainer(Trainer):
     dev : inputs and labels of the patients that choose the epoch, where `settings.dev` keeps the
         best; they are none of the audited or held-out ones, and no logits of them are returned
     patient : (n_audited,) integers, the patient of each audited record; needed with
-        `settings.privacy`, not read without
+        `settings.privacy`, without it only counted where an error speaks of patients
     folder : files that `settings.model` names are relative to it
 
     Raises
@@ -98,7 +98,7 @@ class TorchTrainer(Trainer):
         self._network = build(self._settings.model, shape, self._records.n_outputs, folder=folder)
         for buffer in self._network.buffers():  # constants; the weights are put there when drawn
             buffer.data = buffer.data.to(device)
-        self._expected = expected_members
+        self._expected, self._patient = expected_members, patient
         self._plan = Plan.of(
             self._settings,
             performance,
@@ -272,9 +272,13 @@ class TorchTrainer(Trainer):
             )
         empty = ~members.any(axis=1)
         if empty.any():
+            left = f"{n_audited:,} record(s)"
+            if self._patient is not None:
+                left += f" of {len(np.unique(self._patient)):,} patient(s)"
             raise ArgumentError(
-                f"The model at position {int(np.argmax(empty))} has no members; a model needs at "
-                "least one record to train on."
+                f"The model at position {int(np.argmax(empty))} has no members: {left} are left to "
+                "audit, and its draw holds none of them; audit more patients, or hold out or set "
+                "apart fewer by a smaller `test` or `train.dev`."
             )
 
     def describe(self) -> dict[str, Any]:
