@@ -18,9 +18,10 @@ def test_the_list_says_where_to_get_published_data_sets(confide):
     code, out, err = confide("data", "list")
     assert (code, err) == (0, "")
     lines = {line.split()[0]: line for line in out.splitlines()}
-    assert list(lines) == list(KNOWN)
+    names = [*KNOWN, "release"]
+    assert list(lines) == names
     found = json.loads(confide("data", "list", "--json")[1])
-    assert list(found) == list(KNOWN)
+    assert list(found) == names
     assert {"ptb-xl", "mimic-iv-ed"} <= set(PUBLISHED)
     for name, about in found.items():
         assert about["description"] in lines[name]
@@ -56,6 +57,7 @@ def test_a_published_data_set_needs_its_folder_alone(confide, tmp_path, monkeypa
         ("describe ptb-xl --path .", "There is no ptbxl_database.csv in .; ptb-xl is to be had"),
         ("describe embedded --path .", "'embedded' reads no files; leave --path out."),
         ("describe table --path t.csv", "write a configuration with data.path, data.patient, data"),
+        ("describe release", "write a configuration with data.path, data.label and describe that."),
         ("describe c.yaml --path .", "--path goes with the name of a data source, and 'c.yaml' is"),
         ("describe ptbxl --path .", "'ptbxl' is none. Did you mean 'ptb-xl'?"),
     ],

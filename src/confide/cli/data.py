@@ -13,6 +13,8 @@ from confide.cli.show import Json, as_json
 if TYPE_CHECKING:
     from confide.datasets import Source
 
+_RELEASE = "release"
+
 app = typer.Typer(
     help="Data sets known, and what a cohort holds.",
     epilog="Example: confide data describe embedded",
@@ -23,11 +25,9 @@ app = typer.Typer(
 @app.command("list", epilog="Example: confide data list")
 def list_sources(json: Json = False) -> None:
     """List the data sources that a configuration can name, and where to get published ones."""
-    from confide.datasets import KNOWN
-
     known = {
         name: {"description": source.description, "homepage": getattr(source, "homepage", None)}
-        for name, source in KNOWN.items()
+        for name, source in _sources().items()
     }
     if json:
         as_json(known)
@@ -38,8 +38,16 @@ def list_sources(json: Json = False) -> None:
         typer.echo(f"{name:<{width}}  {about['description']}{where}")
 
 
+def _sources() -> dict[str, type[Source]]:
+    """All that `data.name` can say: releases of codes are read by the encoders."""
+    from confide.datasets import KNOWN
+    from confide.encoders.source import ReleasedCodes
+
+    return {**KNOWN, _RELEASE: ReleasedCodes}
+
+
 def _checked(context: typer.Context, parameter: typer.CallbackParam, what: str) -> str:
-    if what not in choices.DATA:
+    if what not in (*choices.DATA, _RELEASE):
         paths.wanted("configuration")(context, parameter, Path(what))
     return what
 
@@ -83,20 +91,19 @@ def _source(what: str, place: Path | None) -> tuple[Source, Path]:
     """The source, and the folder that its paths are relative to."""
     from confide import config
     from confide._check import did_you_mean
-    from confide.datasets import KNOWN
     from confide.errors import ArgumentError, MissingFileError
 
-    path = Path(what)
-    if what in KNOWN and not path.is_file():
+    path, known = Path(what), _sources()
+    if what in known and not path.is_file():
         return _known(what, place), Path()
     if place is not None:
         raise ArgumentError(
             f"--path goes with the name of a data source, and {what!r} is none."
-            f"{did_you_mean(what, KNOWN)}"
+            f"{did_you_mean(what, known)}"
         )
     if not path.exists() and not path.suffix:
         raise MissingFileError(
-            f"{what!r} is neither a data source nor a file.{did_you_mean(what, KNOWN)}"
+            f"{what!r} is neither a data source nor a file.{did_you_mean(what, known)}"
         )
     settings, folder = config.load(path)
     return settings.data, folder
@@ -104,10 +111,9 @@ def _source(what: str, place: Path | None) -> tuple[Source, Path]:
 
 def _known(name: str, place: Path | None) -> Source:
     from confide import config
-    from confide.datasets import KNOWN
     from confide.errors import ArgumentError, ConfigError
 
-    source = KNOWN[name]
+    source = _sources()[name]
     if place is not None and "path" not in source.model_fields:
         raise ArgumentError(f"The data source {name!r} reads no files; leave --path out.")
     given = {"name": name} | ({} if place is None else {"path": str(place)})
