@@ -87,11 +87,28 @@ def test_rare_categories_are_pooled():
     assert found[-2].tolist() == [0] * 31 + [1]
     assert found[-1].sum() == 0
     assert notes == (
+        "x is missing in 1 held-out record(s) and in none of the training pool, so that no feature "
+        "flags it.",
         "x has 40 categories; all but the 31 most frequent are pooled into x=(other).",
     )
     # 32 categories fit as they are.
     fitting = words[-sum(range(9, 41)) :]
     assert matrix(fitting, np.ones(len(fitting), bool))[1][-1] == "x=c39"
+
+
+def test_gaps_of_held_out_records_alone_are_told():
+    """Their flag is constant over the pool, and nothing else would tell of them."""
+    numbers, words = np.arange(10.0), np.array(list("ababababab"), dtype=object)
+    both = np.where(np.isin(range(10), (0, 9)), np.nan, numbers)
+    numbers[~POOL], words[np.flatnonzero(~POOL)[0]] = np.nan, None
+    frame = pd.DataFrame({"n": numbers, "w": words, "both": both})
+    _, names, notes = feature_matrix(frame, ["n", "w", "both"], POOL)
+    assert names == ("n", "w=a", "w=b", "both", "both is missing")
+    tail = "held-out record(s) and in none of the training pool, so that no feature flags it."
+    assert notes == (
+        f"n is missing in {(~POOL).sum()} {tail}",
+        f"w is missing in 1 {tail}",
+    )
 
 
 def test_constant_columns_are_dropped_with_a_note():

@@ -29,7 +29,8 @@ def describe(data: Data) -> dict[str, Any]:
     groups : {group: {values: {value: {patients, records}}, missing: {patients, records},
         conflicting_patients}}; a patient counts under the value of the first record, and
         conflicts when the records disagree
-    missing : {feature: records without a value}, where there are any
+    missing : {feature: records without a value}, where there are any in the training pool; the
+        notes tell of features that are missing in held-out records alone
     duplicates_across_patients : records whose inputs equal those of another patient's record:
         how many, in how many sets, and a few examples
     near_duplicates_across_patients : images that are almost those of another patient, in the same

@@ -185,7 +185,8 @@ def feature_matrix(
     """Encode columns; all that is estimated is estimated from the training pool alone.
 
     Numbers are standardised by the mean and standard deviation of the pool; a missing one becomes
-    the mean and is flagged by a 0/1 feature "<name> is missing".  Text becomes a 0/1 feature
+    the mean and is flagged by a 0/1 feature "<name> is missing"; a note tells of what is missing in
+    held-out records alone, where that flag is constant over the pool.  Text becomes a 0/1 feature
     "<name>=<value>" for each of at most 32 categories; with more, the rarest share
     "<name>=(other)".  Categories that the pool does not have are (other) too, or no category
     where there is no such feature.  Features that are constant over the pool are dropped.
@@ -212,6 +213,12 @@ def feature_matrix(
     features: list[Feature] = []
     constant: list[str] = []
     for name in columns:
+        absent = frame[name].isna().to_numpy()
+        if absent.any() and not absent[pool].any():
+            notes.append(
+                f"{name} is missing in {int(absent.sum()):,} held-out record(s) and in none of the "
+                "training pool, so that no feature flags it."
+            )
         kept = [one for one in _encoded(frame[name], name, pool, notes) if np.ptp(one[1][pool])]
         features += kept
         if not kept:
