@@ -24,6 +24,11 @@ from layouts import (
 )
 
 NAN = float("nan")
+UNCERTAIN = (
+    "7 uncertain findings count as 1: Cardiomegaly 1, Edema 1, Consolidation 3, Atelectasis 1, "
+    "Pleural Effusion 1."
+)
+ABSENT = "1 patient has no row in CHEXPERT_DEMO.csv; the race is left unknown."
 SMALL = {"size": (16, 16)}
 RECORDS = [line.split(",")[0] for line in (*CHEXPERT_TRAIN, *CHEXPERT_VALID)]
 
@@ -66,7 +71,7 @@ def test_records_patients_labels_groups(folder):
     assert data.inputs.shape == (10, 1, 16, 16)
     assert data.inputs.dtype == np.uint8
     assert len({image.tobytes() for image in data.inputs}) == 10
-    assert data.notes == ()
+    assert data.notes == (UNCERTAIN, ABSENT)
 
 
 def expected_labels(uncertain, blank):
@@ -84,6 +89,26 @@ def test_uncertain_and_blank(folder, uncertain, one, blank, none):
     said = {k: v for k, v in {"uncertain": uncertain, "blank": blank}.items() if v}
     label = source(folder, **said).cohort(folder)[1].label
     assert np.array_equal(label, expected_labels(one, none), equal_nan=True)
+
+
+def test_how_many_findings_are_taken_for_known(folder):
+    label = ["Edema", "Pneumothorax"]
+    (zeros, blank, _) = source(folder, label=label, uncertain="zeros", blank="zeros").load().notes
+    assert zeros == "1 uncertain finding counts as 0: Edema 1."
+    lines = [line.split(",")[5:] for line in (*CHEXPERT_TRAIN, *CHEXPERT_VALID)]
+    counts = [[line[FINDINGS.split(",").index(name)] for line in lines].count("") for name in label]
+    assert blank == (
+        f"{sum(counts)} blank findings count as 0: Edema {counts[0]}, Pneumothorax {counts[1]}."
+    )
+    assert source(folder, label=label, uncertain="unknown").load().notes == (ABSENT,)
+
+
+def test_other_spellings_are_the_same(folder):
+    first = groups(source(folder).load().cohort)
+    rewrite(folder / "train.csv", "Female", "female", 2)
+    rewrite(folder / "train.csv", ",Male,", ",MALE ,")
+    rewrite(folder / "train.csv", "Frontal,AP,", "Frontal, ap,", 2)
+    assert groups(source(folder).load().cohort) == first
 
 
 def test_some_findings_and_one(folder):
@@ -146,9 +171,9 @@ def test_without_demographics(folder):
     (folder / "CHEXPERT_DEMO.csv").unlink()
     data = source(folder).load()
     assert list(data.cohort.groups) == ["sex", "age", "view"]
-    (note,) = data.notes
+    note = data.notes[1]
     assert note.startswith(f"The group race is left out: {folder} has no CHEXPERT_DEMO.csv, which")
-    assert source(folder, groups=["view"]).load().notes == ()
+    assert source(folder, groups=["view"]).load().notes == (UNCERTAIN,)
     with pytest.raises(TableError, match=r"'race' cannot be made: .* has no CHEXPERT_DEMO.csv"):
         source(folder, groups=["race"]).load()
 
@@ -170,13 +195,13 @@ def test_demographics_of_others(folder):
 
 
 def test_two_races_of_a_patient_are_none(folder):
-    more = ["patient00001,Female,68,White,Unknown", "patient00002,Female,87,White,Unknown"]
+    more = ["patient99999,Male,20,Asian,Unknown"]  # of no image
+    more += ["patient00001,Female,68,White,Unknown", "patient00002,Female,87,White,Unknown"]
     write_text(folder / "CHEXPERT_DEMO.csv", [*CHEXPERT_DEMO, *more])
     data = source(folder).load()
     assert groups(data.cohort)["race"][:4] == ["White", None, None, None]
-    assert data.notes == (
-        "1 patients have two races in CHEXPERT_DEMO.csv; theirs is left unknown.",
-    )
+    says = "1 patient has two races in CHEXPERT_DEMO.csv; the race is left unknown."
+    assert data.notes == (UNCERTAIN, says, ABSENT)
 
 
 @pytest.mark.parametrize("name", ["train.csv", "valid.csv"])
@@ -203,6 +228,8 @@ def test_a_missing_column(folder, column):
 def test_values_that_are_refused(folder):
     for old, new, message in (
         (",1.0,,,,,,,,,0.0", ",2.0,,,,,,,,,0.0", r"'No Finding' in row 0 is '?2.0'?; expected"),
+        (",Female,", ",woman,", r"'Sex' in row 0 is 'woman'; expected Male, Female, Unknown or no"),
+        (",AP,", ",front,", r"'AP/PA' in row 0 is 'front'; expected AP, PA, LL, RL or nothing"),
         (",87,", ",870,", r"'Age' in row 1 is 870.0; expected an age"),
         (",87,", ",old,", r"'Age' in row 1 is 'old'; expected an age"),
         ("patient00002/study2", "patient/study2", r"'Path' in row 1 is .*patient/study2"),

@@ -170,11 +170,11 @@ def test_images_of_screening_exams_of_women(folder):
 
 def test_what_is_left_out_is_counted(folder):
     assert source().load(folder).notes == (
-        "1 images are left out: they are no 2D images (FFDM), such as C-view.",
-        "4 images are left out: EMBED_OpenData_clinical_reduced.csv has no screening exam of a "
-        "woman for them.",
-        "2 images are left out: the findings of their exam differ in density (1 exams).",
-        "2 images are left out: their exam has no density from 1 to 4.",
+        "1 image is left out: not 2D (FFDM) but C-view or the like.",
+        "4 images are left out: no screening exam of a woman in "
+        "EMBED_OpenData_clinical_reduced.csv.",
+        "2 images are left out: different densities in the findings of the exam (1 exam).",
+        "2 images are left out: no density from 1 to 4 of the exam.",
     )
 
 
@@ -299,11 +299,33 @@ def test_tables_that_cannot_be_used(folder, what, old, new, message):
         source().open(folder)
 
 
+def test_other_spellings_are_the_same(folder):
+    first = listed(folder)
+    change(folder, "metadata", ",2D,L,", ", 2d,l ,", count=-1)
+    change(folder, "clinical", ",L,A,", ",l , a,", count=-1)
+    change(folder, "clinical", "Female", " female ", count=3)
+    assert listed(folder).equals(first)
+
+
+@pytest.mark.parametrize(
+    ("what", "old", "new", "message"),
+    [
+        ("metadata", ",2D,L,", ",2D,left,", "'ImageLateralityFinal' in row 0 is 'left'; expected"),
+        ("clinical", ",L,A,", ",left,A,", "'side' in row 1 is 'left'; expected L, R, B or nothing"),
+        ("clinical", ",L,A,", ",L,Q,", "'asses' in row 1 is 'Q'; expected X, N, B, P, A, S, M, K"),
+    ],
+)
+def test_sides_and_assessments_that_are_none(folder, what, old, new, message):
+    change(folder, what, old, new)
+    with pytest.raises(TableError, match=message):
+        source().open(folder)
+    if what == "clinical":  # read for the assessment alone
+        assert source(groups=["race"]).open(folder).cohort.n_records == 9
+
+
 def test_nothing_left(folder):
     change(folder, "metadata", ",2D,", ",cview,", count=-1)
-    with pytest.raises(
-        TableError, match=r"No record is left\. 18 images are left out: they are no"
-    ):
+    with pytest.raises(TableError, match=r"No record is left\. 18 images are left out: not 2D"):
         source().open(folder)
 
 

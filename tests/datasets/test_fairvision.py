@@ -320,6 +320,20 @@ def test_a_bad_value(folder, column):
         source(folder).open()
 
 
+def test_other_spellings_of_groups_are_the_same(folder):
+    first = source(folder).listed(folder).frame
+    path = folder / "DR" / "ReadMe" / "data_summary_dr.csv"
+    frame = pd.read_csv(path)
+    frame.loc[0, ["race", "gender"]] = ["Asian ", " FEMALE"]
+    frame.loc[2, "ethnicity"] = "unknown "
+    frame.to_csv(path, index=False)
+    assert source(folder).listed(folder).frame.equals(first)
+    frame.loc[1, "race"] = "martian"
+    frame.to_csv(path, index=False)
+    with pytest.raises(TableError, match=r"'race' in row 1 is 'martian'; expected asian, black, w"):
+        source(folder).listed(folder)
+
+
 @pytest.mark.parametrize("column", ["filename", "use", "dr", "race"])
 def test_a_missing_column(folder, column):
     path = folder / "DR" / "ReadMe" / "data_summary_dr.csv"

@@ -177,6 +177,8 @@ BAD = {
     "md5hash": ("../../etc/passwd", r"Column 'md5hash' in row 5 is '\.\./.*expected 32 digits"),
     "fitzpatrick_scale": (7, "Column 'fitzpatrick_scale' in row 5 is 7; expected a skin type"),
     "fitzpatrick_centaur": (2.5, "'fitzpatrick_centaur' in row 5 is 2.5; expected a skin type"),
+    "qc": ("6 Unsure", "Column 'qc' in row 5 is '6 Unsure'; expected 1 Diagnostic, 2 Char"),
+    "nine_partition_label": ("malign", "'nine_partition_label' in row 5 is 'malign'; expected inf"),
     "three_partition_label": (None, "Label 'three_partition_label' is missing in row 5"),
 }
 
@@ -187,8 +189,22 @@ def test_a_bad_value(folder, column):
     frame = table().astype({column: object})
     frame.loc[5, column] = value
     frame.to_csv(folder / "fitzpatrick17k.csv", index=False)
+    label = {"label": column} if "partition" in column else {}
     with pytest.raises(TableError, match=message):
-        source(folder).open()
+        source(folder, **label).open()
+
+
+@pytest.mark.parametrize("label", ["three_partition_label", "label"])
+def test_other_spellings_are_the_same(folder, label):
+    first = source(folder, label=label).open()
+    frame = table()
+    frame.loc[3, "qc"] = "1 diagnostic "
+    frame.loc[5, label] = f" {frame.loc[5, label].capitalize()} "
+    frame.to_csv(folder / "fitzpatrick17k.csv", index=False)
+    found = source(folder, label=label).open()
+    assert found.cohort.classes == first.cohort.classes
+    assert found.cohort.label.tolist() == first.cohort.label.tolist()
+    assert found.test.tolist() == first.test.tolist()
 
 
 def test_an_image_given_twice(folder):

@@ -191,7 +191,8 @@ def test_groups(folder):
 
 def test_notes_count_only_patients_with_images(folder):
     assert source().load(folder).notes == (
-        "1 patients have different races at different admissions and count as Other/Unknown.",
+        "3 uncertain findings count as 1: Edema 1, Pneumonia 1, Atelectasis 1.",
+        "1 patient has different races at different admissions; the race is Other/Unknown.",
     )
     assert describe(source().load(folder))["groups"]["race"]["conflicting_patients"] == 0
 
@@ -258,9 +259,24 @@ def test_images_without_labels_are_left_out(folder):
     assert data.inputs[0].mean() == pytest.approx(60, abs=2)
     assert data.cohort.label[0, data.cohort.classes.index("Cardiomegaly")] == 1
     assert data.notes[0] == (
-        "2 images of 1 studies are left out: mimic-cxr-2.0.0-chexpert.csv.gz has no row for "
-        "their study."
+        "2 images are left out: mimic-cxr-2.0.0-chexpert.csv.gz has no row for 1 study."
     )
+
+
+def test_other_spellings_are_the_same(folder):
+    split = {"column": "split", "value": "test"}
+    first = source(test=split).load(folder)
+    change(folder, "patients", "10000032,F", "10000032, f ")
+    change(folder, "admissions", ",Medicare,", ", medicare,")
+    change(folder, "split", ",test\n", ",TEST \n")
+    found = source(test=split).load(folder)
+    assert found.cohort.groups.equals(first.cohort.groups)
+    assert np.array_equal(found.test, first.test)
+    change(folder, "split", ",validate\n", ",dev\n")
+    with pytest.raises(
+        TableError, match=r"split\.csv\.gz: .*'split' in row 3 is 'dev'; expected tr"
+    ):
+        source(test=split).load(folder)
 
 
 def test_the_publishers_split(folder):
@@ -280,7 +296,7 @@ def test_without_mimic_iv(folder):
     (root / "admissions.csv.gz").unlink()
     data = source().load(folder)
     assert list(data.cohort.groups) == ["sex", "age", "view"]
-    assert [note[:34] for note in data.notes] == [
+    assert [note[:34] for note in data.notes[1:]] == [
         "The group race is left out: it nee",
         "The group insurance is left out: i",
     ]
@@ -291,7 +307,7 @@ def test_without_mimic_iv(folder):
     )
     with pytest.raises(TableError, match=message):
         source(groups=["view", "sex"]).load(folder)
-    assert source(groups=["view"]).load(folder).notes == ()
+    assert source(groups=["view"]).load(folder).notes == data.notes[:1]
 
 
 def test_tables_of_mimic_iv_in_its_own_folder(folder):
@@ -367,7 +383,7 @@ def test_tables_that_cannot_be_used(folder, name, old, new, message):
 def test_nothing_left(folder):
     path = folder / "mimic-cxr-jpg" / "mimic-cxr-2.0.0-chexpert.csv.gz"
     path.write_bytes(gzip.compress((LABELS + "1,2" + "," * 14 + "\n").encode()))
-    with pytest.raises(TableError, match=r"No record is left\. 8 images of 7 studies are left out"):
+    with pytest.raises(TableError, match=r"No record is left\. 8 images are left out"):
         source().load(folder)
 
 

@@ -174,7 +174,7 @@ def test_impossible_vital_signs_are_unknown(source, table):
         "triage_acuity": [6],
     }
     assert data.notes[:2] == (
-        "1 vital signs are words, and taken as unknown.",
+        "1 vital sign is a word, and taken as unknown.",
         "3 vital signs are impossible, and taken as unknown.",
     )
     pool = ~data.test
@@ -188,7 +188,7 @@ def test_children_are_left_out(source, table):
     table.loc[:1, "age"] = [16, 17]
     data = source(table).load()
     assert data.cohort.record.tolist() == table["stay_id"].tolist()[2:]
-    assert data.notes[0] == "2 stays of persons under 18 are left out."
+    assert data.notes[0] == "2 stays are left out: the person is under 18."
 
 
 @pytest.mark.parametrize("name", ["master_dataset.csv", "x.csv.gz", "x.parquet", "x.csv"])

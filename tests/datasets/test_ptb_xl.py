@@ -121,7 +121,7 @@ def test_records_without_a_class_can_be_negative(folder):
     data = source(folder, unclassified="negative").load()
     assert data.cohort.record.tolist() == [one[0] for one in RECORDS]
     assert data.cohort.label[[4, 6]].tolist() == [[0] * 5] * 2
-    assert data.notes == ("2 records have no diagnostic statement; they count as negative.",)
+    assert data.notes == ("2 records have no diagnostic statement; taken as negative.",)
     assert groups(data.cohort)["age"][4] is None
 
 
@@ -194,6 +194,8 @@ def test_groups_need_their_columns(folder):
         ("13243.0", "", "'patient_id' in row 1 is nan; expected a whole number"),
         ("300.0", "301.0", "Column 'age' in row 3 is 301"),
         ("56.0,1,", "56.0,2,", r"'sex' in row 0 is 2.*; expected 0 \(male\), 1 \(female\)"),
+        (",2,records100", ",11,records100", "'strat_fold' in row 1 is 11; expected a fold from 1"),
+        (",2,records100", ",0.5,records100", "'strat_fold' in row 1 is 0.5; expected a fold"),
         ("'IMI': 15.0", "'IMMI': 15.0", "Statement 'IMMI' of row 2 is not in scp_statements.csv"),
         ("{'AFIB': 100.0}", "[1]", r"'scp_codes' in row 4 is '\[1\]'; expected statements and"),
         ("{'AFIB': 100.0}", "{'AFIB': exit()}", "'scp_codes' in row 4"),

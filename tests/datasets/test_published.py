@@ -19,8 +19,8 @@ from confide.datasets.published import (
     Listed,
     PublishedImages,
     age_bands,
-    renamed,
 )
+from confide.datasets.published_words import renamed
 from confide.errors import ArgumentError, ImageError, MismatchError, MissingFileError, TableError
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests are imported from files

@@ -5,17 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import pandas as pd
 
 from confide._tables import refuse_values
 from confide.datasets.base import naming
 from confide.datasets.published import FILE, PATIENT, RECORD, ChestFindings, Listed, age_bands
+from confide.datasets.published_words import counted, only_known
 from confide.errors import TableError
 
 _FOLDERS = ("", "CheXpert-v1.0", "CheXpert-v1.0-small")
 _PATH = r"^(?:CheXpert-v1\.0[^/]*/)?((?:train|valid)/(patient[0-9]+)/study[0-9]+/[^/]+)$"
 _DEMO = ("CHEXPERT_DEMO.csv", "CHEXPERT DEMO.csv")
 _DEMO_PAGE = "https://stanfordaimi.azurewebsites.net/datasets/192ada7c-4d43-466e-b8bb-b81992bb80cf"
+_SEXES: dict[str, str | float] = {"Male": "Male", "Female": "Female", "Unknown": np.nan}
+_VIEWS = {"AP": "AP", "PA": "PA", "LL": "other", "RL": "other"}
 _RACES = ("White", "Black", "Asian")
 _UNKNOWN_RACES = ("unknown", "race and ethnicity unknown", "patient refused")
 
@@ -44,20 +48,20 @@ class CheXpert(ChestFindings):
     def listed(self, root: Path) -> Listed:
         """See :meth:`confide.datasets.published.Published.listed`."""
         place = next((name for name in _FOLDERS if self.find(root / name, "train.csv")), "")
-        frame = pd.concat(
-            [self._part(root, place, split) for split in ("train", "valid")], ignore_index=True
-        )
+        parts = [self._part(root, place, split) for split in ("train", "valid")]
+        frame, written = (pd.concat(part, ignore_index=True) for part in zip(*parts, strict=True))
+        read = self.readings(written)
         if not self.wants("race"):
-            return Listed(frame=frame)
+            return Listed(frame=frame, notes=read)
         demo = next((f for f in (root / place, root) if self.find(f, *_DEMO)), None)
         if demo is None:
             why = f"{root / place} has no {_DEMO[0]}, which is to be had from {_DEMO_PAGE}"
-            return Listed(frame=frame, absent={"race": why})
+            return Listed(frame=frame, absent={"race": why}, notes=read)
         race, notes = self._races(demo, frame[PATIENT])
-        return Listed(frame=frame.assign(race=race), notes=notes)
+        return Listed(frame=frame.assign(race=race), notes=(*read, *notes))
 
-    def _part(self, root: Path, place: str, split: str) -> pd.DataFrame:
-        """The records of `train.csv` or `valid.csv`."""
+    def _part(self, root: Path, place: str, split: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """The records of `train.csv` or `valid.csv`, and their findings as they are written."""
         columns = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA")
         path, table = self.table(root / place, f"{split}.csv", columns=columns)
         with naming(path):
@@ -70,11 +74,12 @@ class CheXpert(ChestFindings):
                 PATIENT: parts[1].astype(object),
                 FILE: f"{place}/" + image if place else image,
                 "split": split,
-                "sex": table["Sex"].where(table["Sex"].isin(["Male", "Female"])),
+                "sex": only_known(table["Sex"], _SEXES),
                 "age": age_bands(table["Age"]),
-                "view": table["AP/PA"].where(table["AP/PA"].isin(["AP", "PA"]), "other"),
+                "view": only_known(table["AP/PA"], _VIEWS).fillna("other"),
             }
-            return pd.DataFrame(given).join(self.findings(table))
+            frame = pd.DataFrame(given).join(self.findings(table))
+        return frame, table[list(self.wanted_labels)]
 
     def _races(
         self, folder: Path, patient: pd.Series[str]
@@ -90,14 +95,18 @@ class CheXpert(ChestFindings):
                     "Column 'PATIENT' has none of the patients of train.csv and valid.csv; "
                     f"expected ids such as {patient.iloc[0]}."
                 )
-        known = known.dropna().drop_duplicates()
+        n_absent = patient[~patient.isin(known["patient"])].nunique()
+        known = known[known["patient"].isin(patient)].dropna().drop_duplicates()
         several = known["patient"].duplicated(keep=False)
         n_several = known["patient"][several].nunique()
-        says = f"{n_several:,} patients have two races in {path.name}; theirs is left unknown."
-        return (
-            patient.map(known[~several].set_index("patient")["race"]),
-            (says,) if n_several else (),
-        )
+        notes = []
+        if n_several:
+            who = counted(n_several, "patient has", "patients have")
+            notes.append(f"{who} two races in {path.name}; the race is left unknown.")
+        if n_absent:
+            who = counted(n_absent, "patient has", "patients have")
+            notes.append(f"{who} no row in {path.name}; the race is left unknown.")
+        return patient.map(known[~several].set_index("patient")["race"]), tuple(notes)
 
 
 def _race(value: Any) -> str | None:

@@ -11,15 +11,8 @@ import pandas as pd
 from confide._tables import text
 from confide.datasets.base import Label, naming
 from confide.datasets.images import Side
-from confide.datasets.published import (
-    FILE,
-    PATIENT,
-    RECORD,
-    Listed,
-    PublishedImages,
-    age_bands,
-    renamed,
-)
+from confide.datasets.published import FILE, PATIENT, RECORD, Listed, PublishedImages, age_bands
+from confide.datasets.published_words import counted, only_known, renamed
 
 DENSITY = "density"
 _EXAM = ["empi_anon", "acc_anon"]
@@ -33,6 +26,9 @@ _RACES = {"caucasian or white": "White", "african american or black": "Black", "
 _NO_RACE = ("unknown, unavailable or unreported", "not recorded", "patient declines")
 # Of several findings in a breast the last of these counts, as the exam is read by its worst.
 _ASSESSMENTS = ("X", "N", "B", "P", "A", "S", "M", "K")
+_LETTERS = {letter: letter for letter in _ASSESSMENTS}
+_IMAGE_SIDES = {side: side for side in ("L", "R")}
+_SIDES = {side: side for side in ("L", "R", "B")}  # the last is both
 
 
 class Embed(PublishedImages):
@@ -71,23 +67,27 @@ class Embed(PublishedImages):
     def listed(self, root: Path) -> Listed:
         """See :meth:`confide.datasets.published.Published.listed`."""
         path, findings = self.table(root, *_names("clinical"), columns=_CLINICAL)
-        _, images = self.table(root, *_names("metadata"), columns=_METADATA)
+        images_path, images = self.table(root, *_names("metadata"), columns=_METADATA)
         absent = {
             group: f"{path.name} has no column {column!r}"
             for group, column in _COLUMNS.items()
             if column not in findings
         }
         with naming(path):
-            findings = _screening(findings)
+            findings = _screening(findings, self.wants("assessment"))
         exams = findings.drop_duplicates("exam").set_index("exam")
+        kinds = images["FinalImageType"].astype("string").str.strip().str.upper()
+        flat = (kinds == "2D").fillna(False).to_numpy(bool)
+        with naming(images_path):
+            sides = only_known(images["ImageLateralityFinal"], _IMAGE_SIDES, refused=flat)
         frame = pd.DataFrame(
             {
                 PATIENT: images["empi_anon"],
                 "exam": _exam(images),
-                "side": images["ImageLateralityFinal"],
+                "side": sides,
                 "view": renamed(images["ViewPosition"], _VIEWS, "other"),
                 "dicom": images["anon_dicom_path"],
-                "type": images["FinalImageType"],
+                "2D": flat,
             }
         )
         frame, notes = self._kept(frame, findings, path.name)
@@ -106,10 +106,10 @@ class Embed(PublishedImages):
     ) -> tuple[pd.DataFrame, tuple[str, ...]]:
         """The images to use, with their density where it is wanted, and what was left out."""
         reasons = [
-            (frame["type"] != "2D", "they are no 2D images (FFDM), such as C-view"),
+            (~frame["2D"], "not 2D (FFDM) but C-view or the like"),
             (
                 ~frame["exam"].isin(findings["exam"]),
-                f"{name} has no screening exam of a woman for them",
+                f"no screening exam of a woman in {name}",
             ),
         ]
         if self.wanted_labels:
@@ -119,16 +119,17 @@ class Embed(PublishedImages):
             reasons += [
                 (
                     frame["exam"].isin(differing),
-                    "the findings of their exam differ in density ({n} exams)",
+                    "different densities in the findings of the exam ({n})",
                 ),
-                (frame[DENSITY].isna(), "their exam has no density from 1 to 4"),
+                (frame[DENSITY].isna(), "no density from 1 to 4 of the exam"),
             ]
         notes, gone = [], np.zeros(len(frame), dtype=bool)
         for reason, why in reasons:
             new = reason.to_numpy() & ~gone
             if new.any():
-                n_exams = frame.loc[new, "exam"].nunique()
-                notes.append(f"{new.sum():,} images are left out: {why.format(n=n_exams)}.")
+                n_exams = counted(frame.loc[new, "exam"].nunique(), "exam", "exams")
+                who = counted(int(new.sum()), "image is", "images are")
+                notes.append(f"{who} left out: {why.format(n=n_exams)}.")
             gone |= new
         return frame[~gone].reset_index(drop=True), tuple(notes)
 
@@ -145,28 +146,34 @@ def _exam(frame: pd.DataFrame) -> pd.Series[Any]:
     return patient + "/" + exam
 
 
-def _screening(findings: pd.DataFrame) -> pd.DataFrame:
+def _screening(findings: pd.DataFrame, assessed: bool) -> pd.DataFrame:
     """The findings in screening exams of women: exam, side, asses, tissueden, race and age.
+
+    Parameters
+    ----------
+    findings : the publisher's clinical table
+    assessed : whether the assessments are wanted; sides and assessments are refused only then
 
     Raises
     ------
-    TableError : an age is no number of years
+    TableError : an age is no number of years, or a side or assessment is none of the publisher's
     """
+    screening = findings["desc"].astype("string").str.contains("screen", case=False)
+    female = findings["GENDER_DESC"].astype("string").str.strip().str.casefold() == "female"
+    kept = (screening & female).fillna(False).to_numpy(bool)
     nothing = pd.Series(np.nan, index=findings.index, dtype=object)
     columns = {group: findings.get(column, nothing) for group, column in _COLUMNS.items()}
     chosen = pd.DataFrame(
         {
             "exam": _exam(findings),
-            "side": findings["side"],
+            "side": only_known(findings["side"], _SIDES, refused=kept & assessed),
             "tissueden": pd.to_numeric(findings["tissueden"], errors="coerce"),
-            "asses": columns["assessment"],
+            "asses": only_known(columns["assessment"], _LETTERS, refused=kept & assessed),
             "race": _races(columns["race"]),
             "age": age_bands(columns["age"]),
         }
     )
-    screening = findings["desc"].astype("string").str.contains("screen", case=False)
-    female = findings["GENDER_DESC"].astype("string").str.casefold() == "female"
-    return chosen[(screening & female).fillna(False).to_numpy(bool)]
+    return chosen[kept]
 
 
 def _races(column: pd.Series[Any]) -> pd.Series[Any]:
@@ -179,7 +186,7 @@ def _assessments(findings: pd.DataFrame) -> pd.Series[Any]:
     """(exam, side) -> the worst assessment in that breast; a finding without side is in both."""
     rank = {letter: i for i, letter in enumerate(_ASSESSMENTS)}
     known = findings[findings["asses"].notna()]
-    known = known.assign(rank=[rank.get(str(letter), -1) for letter in known["asses"]])
+    known = known.assign(rank=known["asses"].map(rank))
     known = known.sort_values("rank", kind="stable")
     by_side = [
         known[known["side"] != other].assign(side=side).drop_duplicates("exam", keep="last")

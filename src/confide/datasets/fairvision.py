@@ -16,14 +16,8 @@ from confide.datasets.arrays import Stored, open_array
 from confide.datasets.base import ByColumn, ByFraction, naming
 from confide.datasets.image_files import Files, Head, Size, resized
 from confide.datasets.pixels import ANY, Pictures
-from confide.datasets.published import (
-    FILE,
-    PATIENT,
-    RECORD,
-    Listed,
-    PublishedImages,
-    age_bands,
-)
+from confide.datasets.published import FILE, PATIENT, RECORD, Listed, PublishedImages, age_bands
+from confide.datasets.published_words import only_known
 from confide.datasets.reading import Channels
 from confide.errors import ImageError, MissingFileError, TableError
 
@@ -51,6 +45,14 @@ _FOLDERS = {
     "validation": ("Validation", "val"),
     "test": ("Test", "test"),
 }
+_WORDS: dict[str, dict[str, str | float]] = {
+    group: {**{word: word for word in words}, "unknown": np.nan}
+    for group, words in {
+        "race": ("asian", "black", "white"),
+        "sex": ("female", "male"),
+        "ethnicity": ("hispanic", "non-hispanic"),
+    }.items()
+}
 _GROUPS = {"race": "race", "sex": "gender", "age": "age", "ethnicity": "ethnicity"}
 
 LEAST_SD, LEAST_MEAN = 3, 1
@@ -74,7 +76,8 @@ class FairVision(PublishedImages):
     values, at 64 x 64, have a standard deviation of at most 3, or a mean of at most 1, are left
     out; every image is decoded for it when the data are opened, with `cache` once for all.
 
-    Groups: `race`, `sex` and `ethnicity` in the publisher's words, "unknown" as missing, and `age`.
+    Groups: `race`, `sex` and `ethnicity` in the publisher's words, "unknown" as missing, and `age`;
+    any further word is refused.
 
     Parameters
     ----------
@@ -141,8 +144,7 @@ class FairVision(PublishedImages):
             frame = pd.DataFrame({RECORD: patient, PATIENT: patient, USE: use})
             for name in groups:
                 given = table[_GROUPS[name]]
-                unknown = given.astype("string").str.casefold() == "unknown"
-                frame[name] = age_bands(given) if name == "age" else given.mask(unknown)
+                frame[name] = age_bands(given) if name == "age" else only_known(given, _WORDS[name])
             if wanted:
                 frame[LABEL] = _said(table[column], _DISEASES[disease])
         place = {part: _folder(root, disease, names) for part, names in _FOLDERS.items()}

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from confide._tables import refuse_values
 from confide.datasets.base import ByColumn, ByFraction, naming
 from confide.datasets.published import FILE, PATIENT, RECORD, Listed, PublishedImages
+from confide.datasets.published_words import counted, only_known
 from confide.datasets.reading import Channels
 from confide.errors import MissingFileError
 
@@ -30,6 +31,20 @@ NO_SKIN = frozenset(
 _RATED_BY = {"skin_type": "fitzpatrick_scale", "skin_type_centaur": "fitzpatrick_centaur"}
 _SKIN_TYPES = ("I/II", "III/IV", "V/VI")
 _TESTED = "1 Diagnostic"
+_REMARKS = {
+    _TESTED: "test",
+    **dict.fromkeys(
+        ("2 Characteristic", "3 Wrongly labelled", "4 Other", "5 Potentially"), "train"
+    ),
+}
+_CLASSES = {
+    "three_partition_label": ("non-neoplastic", "benign", "malignant"),
+    "nine_partition_label": (
+        *("inflammatory", "genodermatoses", "benign dermal", "benign epidermal"),
+        *("benign melanocyte", "malignant dermal", "malignant epidermal", "malignant melanoma"),
+        "malignant cutaneous lymphoma",
+    ),
+}
 _PLACES = ("", "images", "data/finalfitz17k")  # the last is that of the publisher's own scripts
 
 _NO_PATIENTS = (
@@ -55,7 +70,7 @@ class Fitzpatrick17k(PublishedImages):
     path, groups, size, channels : as in :class:`confide.datasets.published.PublishedImages`
     label : the partition of the conditions into 3 or into 9 classes, or the condition (114)
     test : by default the images whose diagnosis two dermatologists found to be shown, `qc`
-        beginning with "1 Diagnostic" (348 of them); images with other remarks stay in training
+        is "1 Diagnostic" (348 of them); images with other remarks stay in training
     missing : "leave_out" leaves out the rows whose image is not in the folder, and counts them;
         otherwise they are an error
     """
@@ -90,11 +105,10 @@ class Fitzpatrick17k(PublishedImages):
             frame = pd.DataFrame({RECORD: ids, PATIENT: ids})
             for name in groups:
                 frame[name] = _bands(table[_RATED_BY[name]])
-        for name in self.wanted_labels:
-            frame[name] = table[name]
-        if by_split:
-            tested = table[QUALITY].fillna("").astype(str).str.startswith(_TESTED)
-            frame[SPLIT] = np.where(tested, "test", "train")
+            for name in self.wanted_labels:
+                frame[name] = _classes(table[name], name)
+            if by_split:
+                frame[SPLIT] = only_known(table[QUALITY], _REMARKS).fillna("train")
         place, there = _found(root, ids)
         frame[FILE] = [f"{place}{one}.jpg" for one in ids]
         no_skin = frame[RECORD].isin(NO_SKIN).to_numpy()
@@ -124,6 +138,13 @@ def _hashes(column: pd.Series[Any]) -> pd.Series[str]:
     return ids
 
 
+def _classes(column: pd.Series[Any], name: str) -> pd.Series[Any]:
+    """Classes as the publisher writes them; any name is a condition, of which there are 114."""
+    if name in _CLASSES:
+        return only_known(column, {one: one for one in _CLASSES[name]})
+    return column.astype("string").str.strip().str.casefold().astype(object)
+
+
 def _bands(column: pd.Series[Any]) -> NDArray[np.object_]:
     """Types 1 to 6 -> the three bands; missing for -1 and for none."""
     types = pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)
@@ -147,7 +168,8 @@ def _found(root: Path, ids: Sequence[str] | pd.Series[str]) -> tuple[str, NDArra
 def _left_out(n_no_skin: int, lost: NDArray[np.bool_]) -> list[str]:
     notes = []
     if n_no_skin:
-        notes.append(f"{n_no_skin} images that show no skin are left out.")
+        who = counted(n_no_skin, "image that shows no skin is", "images that show no skin are")
+        notes.append(f"{who} left out.")
     if lost.any():
         notes.append(
             f"{lost.sum():,} of {len(lost):,} rows are left out: their image is not in the folder."

@@ -6,19 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import pandas as pd
 
 from confide._tables import plain
 from confide.datasets.base import ByColumn, naming
-from confide.datasets.published import (
-    FILE,
-    PATIENT,
-    RECORD,
-    ChestFindings,
-    Listed,
-    age_bands,
-    renamed,
-)
+from confide.datasets.published import FILE, PATIENT, RECORD, ChestFindings, Listed, age_bands
+from confide.datasets.published_words import counted, only_known, renamed
 from confide.errors import TableError
 
 SUBJECT, STUDY, IMAGE, SPLIT = "subject_id", "study_id", "dicom_id", "split"
@@ -28,6 +22,8 @@ MIMIC_IV = "https://physionet.org/content/mimiciv/"
 OTHER = "Other/Unknown"
 _RACES = {"WHITE": "White", "BLACK": "Black", "ASIAN": "Asian", "HISPANIC": "Hispanic"}
 _UNANSWERED = r"\s*(?:UNKNOWN|UNABLE TO OBTAIN|(?:PATIENT )?DECLINED)"
+_SEXES = {"F": "F", "M": "M"}
+_SPLITS = {split: split for split in ("train", "validate", "test")}
 _VIEWS = {view: view for view in ("AP", "PA", "LATERAL", "LL")}
 _OF_PATIENTS, _OF_ADMISSIONS = ("sex", "age"), ("race", "insurance")
 _PATIENTS = ("patients.csv", "hosp/patients.csv")
@@ -80,8 +76,10 @@ class MimicCxr(ChestFindings):
         )
         frame, notes = self._labelled(root, frame)
         if isinstance(self.test, ByColumn) and self.test.column == SPLIT:
-            _, split = self._keyed(root, "split", [IMAGE], [SPLIT])
-            frame[SPLIT] = frame[RECORD].map(split.set_index(IMAGE)[SPLIT])
+            path, split = self._keyed(root, "split", [IMAGE], [SPLIT])
+            with naming(path):
+                sides = only_known(split[SPLIT], _SPLITS)
+            frame[SPLIT] = frame[RECORD].map(sides.set_axis(split[IMAGE]))
         absent: dict[str, str] = {}
         for part in (self._patients(root, frame), self._admissions(root, frame)):
             frame = frame.assign(**part.frame)
@@ -111,13 +109,16 @@ class MimicCxr(ChestFindings):
         wanted = pd.MultiIndex.from_frame(frame[[PATIENT, STUDY]])
         known = wanted.isin(found.index)
         labels = found.loc[wanted[known]].reset_index(drop=True)
+        written = table[list(self.wanted_labels)].set_axis(found.index)
+        notes = self.readings(written.loc[wanted[known]])
         kept = pd.concat([frame[known].reset_index(drop=True), labels], axis=1)
         if known.all():
-            return kept, []
+            return kept, list(notes)
         n_studies = frame.loc[~known, STUDY].nunique()
         return kept, [
-            f"{(~known).sum():,} images of {n_studies:,} studies are left out: {path.name} has no "
-            "row for their study."
+            f"{counted(int((~known).sum()), 'image is', 'images are')} left out: {path.name} has "
+            f"no row for {counted(n_studies, 'study', 'studies')}.",
+            *notes,
         ]
 
     def _patients(self, root: Path, frame: pd.DataFrame) -> Listed:
@@ -130,7 +131,8 @@ class MimicCxr(ChestFindings):
         _check_keys(path, patients, [SUBJECT])
         with naming(path):
             ages = age_bands(patients["anchor_age"])
-        known = pd.DataFrame({"sex": patients["gender"], "age": ages})
+            sexes = only_known(patients["gender"], _SEXES)
+        known = pd.DataFrame({"sex": sexes, "age": ages})
         return Listed(frame=_of_each(frame, known.set_index(patients[SUBJECT])))
 
     def _admissions(self, root: Path, frame: pd.DataFrame) -> Listed:
@@ -148,13 +150,13 @@ class MimicCxr(ChestFindings):
         answers = races(stays["race"]).where(answered(stays["race"]))
         race = answers.groupby(stays[SUBJECT]).agg(["nunique", "first"])
         unclear = race["nunique"] > 1
-        first = stays.drop_duplicates(SUBJECT).set_index(SUBJECT)["insurance"]
+        first = insurances(stays.drop_duplicates(SUBJECT).set_index(SUBJECT)["insurance"])
         known = pd.DataFrame(
             {"race": race["first"].mask(unclear).fillna(OTHER), "insurance": first}
         )
         notes = (
-            f"{unclear.sum():,} patients have different races at different admissions and count "
-            f"as {OTHER}.",
+            f"{counted(int(unclear.sum()), 'patient has', 'patients have')} different races at "
+            f"different admissions; the race is {OTHER}.",
         )
         return Listed(frame=_of_each(frame, known), notes=notes if unclear.any() else ())
 
@@ -163,6 +165,12 @@ def races(column: pd.Series[Any]) -> pd.Series[Any]:
     """MIMIC's names -> White, Black, Asian, Hispanic, Other/Unknown, by their first word."""
     first = column.astype("string").str.upper().str.extract(r"^\s*([A-Z]+)")[0]
     return renamed(first.fillna("").astype(object), _RACES, OTHER)
+
+
+def insurances(column: pd.Series[Any]) -> pd.Series[Any]:
+    """MIMIC's names of insurances, such as Medicare and No charge, each written in one way."""
+    said = column.astype("string").str.strip().str.capitalize()
+    return said.astype(object).where(said.notna() & (said != ""), np.nan)
 
 
 def answered(column: pd.Series[Any]) -> pd.Series[bool]:

@@ -12,8 +12,9 @@ import pandas as pd
 from confide._tables import refuse_values
 from confide.datasets.base import Data, Label, naming
 from confide.datasets.features import feature_matrix
-from confide.datasets.mimic_cxr import races
+from confide.datasets.mimic_cxr import insurances, races
 from confide.datasets.published import PATIENT, RECORD, Listed, Published, age_bands
+from confide.datasets.published_words import counted
 from confide.errors import MissingFileError
 
 VITALS: dict[str, tuple[float, float, float, float]] = {
@@ -130,7 +131,10 @@ class MimicIvEd(Published):
         frame = pd.concat([pd.DataFrame(ids | labels), features, groups], axis=1)
         young = (frame[_AGE] < _ADULT).to_numpy()
         if young.any():
-            notes.append(f"{young.sum():,} stays of persons under {_ADULT} are left out.")
+            notes.append(
+                f"{counted(int(young.sum()), 'stay is', 'stays are')} left out: the person is "
+                f"under {_ADULT}."
+            )
         return Listed(frame=frame[~young].reset_index(drop=True), absent=absent, notes=tuple(notes))
 
     def _names(self, root: Path) -> Sequence[str]:
@@ -144,7 +148,8 @@ def _features(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     n_words = int((vitals.isna() & table[list(VITALS)].notna()).to_numpy().sum())
     notes = []
     if n_words:
-        notes.append(f"{n_words:,} vital signs are words, and taken as unknown.")
+        what = counted(n_words, "vital sign is a word", "vital signs are words")
+        notes.append(f"{what}, and taken as unknown.")
     if vitals[_TEMPERATURE].median() > _FAHRENHEIT:
         vitals[_TEMPERATURE] = (vitals[_TEMPERATURE] - 32) * 5 / 9
     n_impossible = 0
@@ -153,7 +158,8 @@ def _features(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         n_impossible += int(impossible.sum())
         vitals[name] = vitals[name].mask(impossible).clip(low, high)
     if n_impossible:
-        notes.append(f"{n_impossible:,} vital signs are impossible, and taken as unknown.")
+        what = counted(n_impossible, "vital sign is", "vital signs are")
+        notes.append(f"{what} impossible, and taken as unknown.")
     found = {
         _AGE: _numbers(table["age"]),
         "gender": _female(table["gender"]),
@@ -175,7 +181,7 @@ def _groups(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
     else:
         absent["race"] = "the table has no column 'race' or 'ethnicity'"
     if "insurance" in table:
-        groups["insurance"] = table["insurance"]
+        groups["insurance"] = insurances(table["insurance"])
     else:
         absent["insurance"] = "the table has no column 'insurance'"
     groups["obesity"] = _any(table[["eci_Obesity"]])

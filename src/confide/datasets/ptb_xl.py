@@ -23,14 +23,8 @@ from confide.datasets.base import (
     naming,
 )
 from confide.datasets.folders import present
-from confide.datasets.published import (
-    FILE,
-    PATIENT,
-    RECORD,
-    Listed,
-    Published,
-    age_bands,
-)
+from confide.datasets.published import FILE, PATIENT, RECORD, Listed, Published, age_bands
+from confide.datasets.published_words import counted
 from confide.datasets.wfdb import Header, read_header, read_signals
 from confide.errors import MissingFileError, TableError
 
@@ -123,7 +117,7 @@ class PtbXl(Published):
                     RECORD: table["ecg_id"],
                     PATIENT: _whole(table["patient_id"]),
                     FILE: table[file],
-                    "strat_fold": table["strat_fold"],
+                    "strat_fold": _folds(table["strat_fold"]),
                 }
             )
             absent = _add_groups(frame, table)
@@ -133,7 +127,8 @@ class PtbXl(Published):
         frame = pd.concat([frame, found], axis=1)
         none = ~found.any(axis=1).to_numpy()
         if self.unclassified == "negative":
-            says = f"{none.sum():,} records have no diagnostic statement; they count as negative."
+            who = counted(int(none.sum()), "record has", "records have")
+            says = f"{who} no diagnostic statement; taken as negative."
             return Listed(frame=frame, absent=absent, notes=(says,))
         says = f"{none.sum():,} of {len(frame):,} records have no diagnostic statement; left out."
         return Listed(frame=frame[~none].reset_index(drop=True), absent=absent, notes=(says,))
@@ -187,6 +182,14 @@ def _whole(column: pd.Series[Any]) -> pd.Series[Any]:
     bad = ~(np.isfinite(numbers) & (numbers == np.floor(numbers)) & (np.abs(numbers) < 2**53))
     refuse_values(column, bad, "a whole number")
     return pd.Series(numbers.astype(np.int64), index=column.index, name=column.name)
+
+
+def _folds(column: pd.Series[Any]) -> pd.Series[Any]:
+    """The publisher's folds as whole numbers; one that is not given stays a gap."""
+    numbers = pd.to_numeric(column, errors="coerce")
+    bad = (column.notna() & ~numbers.isin(range(1, 11))).to_numpy(bool)
+    refuse_values(column, bad, "a fold from 1 to 10, or nothing")
+    return numbers.astype("Int64").astype(object).where(numbers.notna(), np.nan)
 
 
 def _add_groups(frame: pd.DataFrame, table: pd.DataFrame) -> dict[str, str]:

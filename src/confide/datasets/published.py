@@ -34,6 +34,7 @@ from confide.datasets.folders import present
 from confide.datasets.image_files import Files, Size
 from confide.datasets.images import Side, opened_pictures
 from confide.datasets.pixels import ANY, Pictures, open_files
+from confide.datasets.published_words import counted
 from confide.datasets.reading import Channels, Reading
 from confide.errors import MissingFileError, TableError
 
@@ -308,6 +309,7 @@ class PublishedImages(Published):
 
 Uncertain = Literal["ones", "zeros", "unknown"]
 Blank = Literal["unknown", "zeros"]
+_COUNTS_AS = {"ones": 1.0, "zeros": 0.0, "unknown": np.nan}
 
 FINDINGS = (
     "No Finding",
@@ -357,6 +359,26 @@ class ChestFindings(PublishedImages):
         columns = {name: self._finding(frame[name], name) for name in self.wanted_labels}
         return pd.DataFrame(columns, index=frame.index)
 
+    def readings(self, written: pd.DataFrame) -> tuple[str, ...]:
+        """How many uncertain and blank findings count as 1 or 0, a sentence each.
+
+        Parameters
+        ----------
+        written : the wanted findings as the publisher gives them, one row per record that is kept
+        """
+        found = written.apply(pd.to_numeric, errors="coerce")
+        notes = []
+        for what, taken, here in (
+            ("uncertain", _COUNTS_AS[self.uncertain], found == -1),
+            ("blank", _COUNTS_AS[self.blank], written.isna()),
+        ):
+            n = {name: int(here[name].sum()) for name in written if here[name].any()}
+            if n and not np.isnan(taken):
+                each = ", ".join(f"{name} {count:,}" for name, count in n.items())
+                who = counted(sum(n.values()), f"{what} finding counts", f"{what} findings count")
+                notes.append(f"{who} as {taken:g}: {each}.")
+        return tuple(notes)
+
     def _finding(self, column: pd.Series[Any], name: str) -> NDArray[np.float64]:
         numbers = pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)
         bad = column.notna().to_numpy() & ~np.isin(numbers, (-1, 0, 1))
@@ -366,10 +388,9 @@ class ChestFindings(PublishedImages):
                 f"Finding {name!r} in row {row} is {plain(column.iloc[row])!r}; expected 1, 0, "
                 "-1 or nothing."
             )
-        as_said = {"ones": 1.0, "zeros": 0.0, "unknown": np.nan}
         blank = np.isnan(numbers)
-        found = np.where(numbers == -1, as_said[self.uncertain], numbers)
-        found[blank] = as_said[self.blank]
+        found = np.where(numbers == -1, _COUNTS_AS[self.uncertain], numbers)
+        found[blank] = _COUNTS_AS[self.blank]
         n_unknown = int(np.isnan(found).sum())
         if isinstance(self.label, str) and n_unknown:
             raise TableError(
@@ -401,20 +422,3 @@ def age_bands(age: pd.Series[Any]) -> pd.Series[Any]:
     place = np.where(known, np.searchsorted((20, 40, 60, 80), years, side="right"), -1)
     bands = np.array([*AGE_BANDS, np.nan], dtype=object)[place]
     return pd.Series(bands, index=age.index, name=age.name)
-
-
-def renamed(column: pd.Series[Any], words: Mapping[str, str], other: str) -> pd.Series[Any]:
-    """Values of a publisher -> names of groups, `other` for any further value; gaps stay gaps.
-
-    Parameters
-    ----------
-    column : text
-    words : {value: name of the group}, compared without regard to case and outer blanks
-    other : name of every value that is not named
-    """
-    known = {value.casefold(): name for value, name in words.items()}
-    values = column.astype(object)
-    said = [known.get(str(v).strip().casefold(), other) for v in values]
-    return pd.Series(said, index=column.index, name=column.name, dtype=object).where(
-        values.notna(), np.nan
-    )
