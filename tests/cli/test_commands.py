@@ -150,7 +150,7 @@ class TestCompletion:
             ("confide au", ["audit"]),
             ("confide audit r", ["run", "report"]),
             ("confide encode ", ["run", "verify", "train", "predict"]),
-            ("confide data describe e", ["ecg", "embedded"]),
+            ("confide data describe e", ["ecg", "embed", "embedded"]),
             ("confide data describe runs/", []),
             ("confide audit model c.yaml --accept ", ["blind", "recipe"]),
             ("confide audit model c.yaml --accept blind --ou", ["--out"]),

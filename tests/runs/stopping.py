@@ -19,6 +19,8 @@ def start(name, *arguments, prepare=lambda: None):
     for stream, kind in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(f"{name}.{kind}", os.O_CREAT | os.O_WRONLY | os.O_TRUNC), stream)
     sys.argv = ["confide", *arguments]
+    # A shell in the background has its children ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         prepare()
         main()
