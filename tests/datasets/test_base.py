@@ -131,6 +131,11 @@ def test_opened_records_keep_the_rules_of_the_split():
         opened(test=np.array([False, True, True, False]))
 
 
+def test_one_input_does_not_stand_for_all():
+    with pytest.raises(ArgumentError, match=r"returned 1 inputs for .* rows"):
+        opened(read=lambda rows: np.zeros((1, 3), dtype=np.float32)).load()
+
+
 def test_a_source_in_memory_is_opened_as_it_is_loaded():
     source = Embedded()
     loaded, found = source.load(), source.open(Path("/nowhere"))

@@ -240,6 +240,7 @@ def test_every_folder_is_listed_once(tmp_path, monkeypatch):
         ("loop/a.png", "outside the folder|There is no image"),
         ("out/a.png", "outside the folder"),
         ("gone.png", "outside the folder"),
+        ("/a.png", "outside the folder"),  # although the folder has an a.png
         ("a\0.png", "for a file name; give each image its file"),
         (None, "for a file name; give each image its file"),
         (7, "for a file name; give each image its file"),

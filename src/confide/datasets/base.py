@@ -134,6 +134,11 @@ class Opened:
         for start in range(0, n, _READ_AT_ONCE):
             stop = min(start + _READ_AT_ONCE, n)
             some = self.read(np.arange(start, stop))
+            if len(some) != stop - start:  # one would otherwise stand for all
+                raise ArgumentError(
+                    f"A source returned {len(some)} inputs for {stop - start} rows (from row "
+                    f"{start}); its `read` has to return one a row."
+                )
             if not start:
                 inputs = np.empty((n, *some.shape[1:]), some.dtype)
             inputs[start:stop] = some

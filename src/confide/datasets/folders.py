@@ -52,8 +52,9 @@ def present(folder: Path, names: Sequence[object]) -> list[Path]:
         if place not in listed:
             way = _is_plain(root, place, plain)
             listed[place] = _listed(root / place if way else inside(root, place, row))
-        # What is not listed as a plain file may be a link, or lead elsewhere, as ".." does.
-        known = last in listed[place]
+        # What is not listed as a plain file may be a link, or lead elsewhere, as ".." does; and
+        # what begins with "/" leads to the root of the disk, whatever is listed here.
+        known = last in listed[place] and not name.startswith("/")
         files.append(root / name if known else inside(root, name, row))
         if not known and not _is(Path.is_file, root, name):
             absent.append(row)
