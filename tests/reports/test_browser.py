@@ -304,9 +304,11 @@ def test_a_script_that_got_in_would_not_run(visit, make_result):
     assert not any(loaded)
 
 
-def _stroke(report):
+def _drawn_in(report, colour):
+    """Waits for it: a browser tells its pages of another colour scheme at their next frame."""
     line = report.locator("#plot-roc .scatterlayer .trace path.js-line").last
-    return line.evaluate("e => getComputedStyle(e).stroke")
+    sync_api = pytest.importorskip("playwright.sync_api")
+    sync_api.expect(line).to_have_css("stroke", colour)
 
 
 def test_figures_are_drawn(report):
@@ -321,7 +323,7 @@ def test_figures_are_drawn(report):
 )
 def test_figures_follow_light_and_dark(report, scheme, colour):
     report.emulate_media(color_scheme=scheme)
-    assert _stroke(report) == colour
+    _drawn_in(report, colour)
 
 
 @pytest.mark.parametrize("width", [1440, 375])
@@ -345,7 +347,7 @@ def test_nothing_is_cut_off(report, width):
 def test_paper_is_light_and_narrow(report):
     report.emulate_media(media="print", color_scheme="dark")
     report.evaluate("dispatchEvent(new Event('beforeprint'))")
-    assert _stroke(report) == "rgb(213, 94, 0)"
+    _drawn_in(report, "rgb(213, 94, 0)")
     background = report.evaluate("getComputedStyle(document.body).backgroundColor")
     assert background == "rgb(255, 255, 255)"
     assert report.locator("#plot-roc .main-svg").first.evaluate("e => e.clientWidth") == 600
