@@ -38,7 +38,7 @@ def sources() -> tuple[str, list[Image.Image]]:
             with Image.open(path) as image:
                 found.append(image.convert("L").resize(SHAPE))
         return "real", found
-    drawn = Phantom(n_patients=100, size=64).load().inputs[:, 0]
+    drawn = Phantom(n_patients=100, size=SIZE).load().inputs[:, 0]
     return "drawn", [Image.fromarray(one).resize(SHAPE) for one in drawn]
 
 
@@ -65,10 +65,15 @@ def decode_and_resize(path: Path) -> None:
 
 
 def threaded(function: Callable[[Path], None], paths: list[Path]) -> Callable[[], None]:
+    """On all cores, 32 files a task: tasks of one file each take a tenth longer."""
+
+    def some(start: int) -> None:
+        for path in paths[start : start + 32]:
+            function(path)
+
     def run() -> None:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for start in range(0, len(paths), 256):
-                list(pool.map(function, paths[start : start + 256]))
+            list(pool.map(some, range(0, len(paths), 32)))
 
     return run
 

@@ -2,6 +2,8 @@
 
 import json
 import math
+import threading
+import time
 
 import numpy as np
 import pandas as pd
@@ -9,7 +11,7 @@ import pytest
 from PIL import Image
 
 from confide.datasets import Images
-from confide.datasets.reading import Reading
+from confide.datasets.reading import Reading, each
 from confide.errors import ArgumentError, ImageError, MismatchError
 
 RNG = np.random.default_rng(0)
@@ -145,3 +147,31 @@ def test_every_scale_comes_back(bits):
     assert decided.top == 2 ** max(bits, 8) - 1
     assert Reading.from_json(json.loads(json.dumps(decided.to_json())), "auto") == decided
     assert Reading.of(2.0**bits - 1.5, coloured=False) == decided
+
+
+@pytest.mark.parametrize("rest", [0, 2e-4])
+def test_results_come_in_the_order_of_the_rows(rest):
+    """Of rows that are computed one after the other, and of those that all cores share."""
+    asked = list(range(700, 0, -1))
+    used = set()
+
+    def computed(row):
+        time.sleep(rest)
+        used.add(threading.get_ident())
+        return 2 * row
+
+    assert list(each(computed, asked, per_core=60)) == [2 * row for row in asked]
+    assert len(used) > 1 or not rest
+
+
+@pytest.mark.parametrize("rest", [0, 2e-4])
+def test_the_first_row_that_fails_is_named(rest):
+    def computed(row):
+        time.sleep(rest)
+        if row in (5, 90, 91, 400):
+            raise ArgumentError(str(row))
+        return row
+
+    for start, first in ((0, 5), (6, 90), (92, 400)):
+        with pytest.raises(ArgumentError, match=f"^{first}$"):
+            list(each(computed, range(start, 500)))

@@ -310,7 +310,8 @@ class _Decoder:
         result = np.empty((len(rows), self.reading.channels, *self.size), dtype=np.uint8)
 
         def place(i: int) -> None:
-            result[i] = np.moveaxis(np.atleast_3d(self.one(int(rows[i]))), -1, 0)
+            image = self.one(int(rows[i]))
+            result[i] = image if image.ndim == 2 else np.moveaxis(image, -1, 0)
 
         for done, _ in enumerate(each(place, range(len(rows))), start=1):
             if done % _TOLD_EVERY == 0 or done == len(rows):

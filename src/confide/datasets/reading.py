@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,9 @@ Progress = Callable[[int, int], None]
 
 _Result = TypeVar("_Result")
 
-_AT_ONCE = 4  # rows that a thread takes together
+_AT_ONCE = 32  # rows that a thread takes together, at most
+_TRIED = 4  # rows that show how long one takes
+_SHORT = 1e-4  # seconds: rows that take less wait for the lock for longer than they work
 
 # Filters of warnings belong to the process: two threads that set them at once would not restore
 # them.
@@ -112,6 +115,7 @@ def each(
     """The results in the order of the rows, computed on all cores, a few at a time.
 
     Threads serve: Pillow, hashing and the system give up the interpreter's lock while they work.
+    Rows that take too little time for that are computed one after the other.
 
     Parameters
     ----------
@@ -123,16 +127,37 @@ def each(
     ------
     what `function` raises, for the first row that fails
     """
+
+    def computed(part: Sequence[int]) -> list[_Result]:
+        return [function(row) for row in part]
+
     n_cores = os.cpu_count() or 1
-    round_of = per_core * n_cores
+    with _quiet():
+        found, short = _tried(function, rows[:_TRIED])
+    yield from found
     with ThreadPoolExecutor(n_cores) as pool:
-        for start in range(0, len(rows), round_of):
-            some = rows[start : start + round_of]
-            parts = [some[i : i + _AT_ONCE] for i in range(0, len(some), _AT_ONCE)]
+        for start in range(_TRIED, len(rows), per_core * n_cores):
+            some = rows[start : start + per_core * n_cores]
+            begun = time.perf_counter()
             with _quiet():
-                found = list(pool.map(lambda part: [function(row) for row in part], parts))
-            for part in found:
-                yield from part
+                if short:
+                    found = computed(some)
+                else:
+                    step = min(_AT_ONCE, -(-len(some) // (4 * n_cores)))
+                    parts = [some[i : i + step] for i in range(0, len(some), step)]
+                    found = [one for part in pool.map(computed, parts) for one in part]
+            short = short and time.perf_counter() - begun < _SHORT * len(some)
+            yield from found
+
+
+def _tried(function: Callable[[int], _Result], rows: Sequence[int]) -> tuple[list[_Result], bool]:
+    """The results, and whether a row takes a short time: the quickest, as the disk may wake up."""
+    found, least = [], np.inf
+    for row in rows:
+        begun = time.perf_counter()
+        found.append(function(row))
+        least = min(least, time.perf_counter() - begun)
+    return found, least < _SHORT
 
 
 @contextmanager
