@@ -31,6 +31,7 @@ _BLOCK_BYTES = 128_000_000
 """The same records of all models are read together: their chunks have about this size in all."""
 _LEAST_CHUNK_BYTES = 64_000
 _LARGEST_JSON = 256_000_000
+_CLAIM = ".models-"
 _REMEDY = "restore the folder from a copy, or audit again with another --out."
 
 
@@ -54,8 +55,13 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def alone(lock: Path, path: Path) -> Iterator[None]:
+def alone(lock: Path, path: Path, *, wait: float = 0.0) -> Iterator[None]:
     """Hold a lock file for as long as `path` is written to.
+
+    Parameters
+    ----------
+    lock, path : the file, and what it stands for
+    wait : seconds to wait for it
 
     Raises
     ------
@@ -64,7 +70,7 @@ def alone(lock: Path, path: Path) -> Iterator[None]:
     with disk_errors(lock.parent):
         held = FileLock(lock, mode=0o600)
         try:
-            held.acquire(timeout=0)
+            held.acquire(timeout=wait)
         except Timeout:
             raise FolderError(
                 f"{path} is in use by another process; wait for it or choose another --out."
@@ -73,6 +79,42 @@ def alone(lock: Path, path: Path) -> Iterator[None]:
         yield
     finally:
         held.release()
+
+
+@contextlib.contextmanager
+def owners_alone() -> Iterator[None]:
+    """New files are readable by their owner alone: they tell who was in a training set."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+@contextlib.contextmanager
+def claimed(path: Path, group: slice) -> Iterator[bool]:
+    """Train a group of models as the only process that does; false if another one does.
+
+    Several processes may train models of one folder, each of which writes other chunks; they take
+    the folder's own lock only for a moment.
+    """
+    lock = path / f"{_CLAIM}{group.start:06}.lock"
+    held = FileLock(lock, mode=0o600)
+    with disk_errors(path), contextlib.suppress(Timeout):
+        held.acquire(timeout=0)
+    try:
+        yield held.is_locked
+    finally:
+        if held.is_locked:
+            lock.unlink(missing_ok=True)
+            held.release()
+
+
+def refuse_claims(path: Path) -> None:
+    """Refuse a folder while other processes train models of it; the folder's lock is held."""
+    for lock in path.glob(f"{_CLAIM}*.lock"):
+        with alone(lock, path):
+            lock.unlink(missing_ok=True)  # of a process that was killed
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -190,33 +232,44 @@ class AuditFolder:
 
     @classmethod
     @contextlib.contextmanager
-    def open(cls, path: Path, begin: Callable[[], dict[str, Any]]) -> Iterator[AuditFolder]:
+    def open(
+        cls, path: Path, begin: Callable[[], dict[str, Any]], *, wait: float | None = None
+    ) -> Iterator[AuditFolder]:
         """Open a folder for writing, or begin one with the manifest that `begin` makes.
+
+        Parameters
+        ----------
+        path : the folder
+        begin : -> the manifest
+        wait : None if nobody else may train models of it meanwhile; else the seconds to wait until
+            the others let this process write
 
         Raises
         ------
         FolderError : another process writes to it, it cannot be written, or it holds other things
         """
-        before = os.umask(0o077)  # files tell who was in a training set
-        try:
-            with cls._locked(path, begin) as folder:
-                yield folder
-        finally:
-            os.umask(before)
+        with owners_alone(), cls._locked(path, begin, wait) as folder:
+            yield folder
 
     @classmethod
     @contextlib.contextmanager
-    def _locked(cls, path: Path, begin: Callable[[], dict[str, Any]]) -> Iterator[AuditFolder]:
+    def _locked(
+        cls, path: Path, begin: Callable[[], dict[str, Any]], wait: float | None
+    ) -> Iterator[AuditFolder]:
         with disk_errors(path):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not (path / "manifest.json").exists() and _foreign(path):
                 raise FolderError(
                     f"{path} is not empty and is not an audit folder; choose another --out."
                 )
-        with alone(path / ".lock", path):
+        with alone(path / ".lock", path, wait=wait or 0.0):
+            if wait is None:
+                refuse_claims(path)
             if (path / "manifest.json").exists():
                 folder = cls.read(path)
-                for leftover in path.rglob("*.partial"):
+                # What another process is writing has such a name, too.
+                leftovers = path.rglob("*.partial") if wait is None else ()
+                for leftover in leftovers:
                     leftover.unlink(missing_ok=True)
             else:
                 # A folder that was there, empty, may be open to others.

@@ -81,7 +81,7 @@ def _training(patient, **changes):
     ],
 )
 def test_a_folder_is_not_resumed_under_another_guarantee(cohort, tmp_path, change, field):
-    from confide.runs.models import train_models
+    from confide.runs import train_models
 
     first = _training(np.arange(60))
     train_models(cohort, first, tmp_path, n_models=4, about={"privacy": first.privacy})

@@ -11,6 +11,8 @@ from confide.cli import choices, paths, show
 from confide.cli.show import Json
 
 if TYPE_CHECKING:
+    from confide.audits.result import AuditResult
+    from confide.cli.bar import Bar
     from confide.config import Config
 
 app = typer.Typer(
@@ -44,6 +46,38 @@ Until = Annotated[
         "se=X (a patient's risk is known to that standard error). Replaces audit.until.",
     ),
 ]
+Workers = Annotated[
+    int,
+    typer.Option(
+        "--workers", metavar="N", min=1, help="Train in so many processes, a GPU each if there are."
+    ),
+]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray", metavar="ADDRESS", help="Train on the Ray cluster there; DIR is on a shared disk."
+    ),
+]
+
+
+def _range(text: str) -> tuple[int, int]:
+    first, found, last = text.partition(":")
+    if not (found and first.isdecimal() and last.isdecimal() and int(first) < int(last)):
+        raise typer.BadParameter(
+            f"--models {text!r:.40} is no range of models; expected A:B, such as 0:16."
+        )
+    return int(first), int(last)
+
+
+Models = Annotated[
+    str | None,
+    typer.Option(
+        "--models",
+        metavar="A:B",
+        help="Train the models A to B - 1 alone, beside other such commands on the same DIR.",
+    ),
+]
+
 Attacks = Annotated[
     str,
     typer.Option(
@@ -75,21 +109,65 @@ def plan(config: ConfigPath, until: Until = None, json: Json = False) -> None:
 
 
 @app.command(epilog="Example: confide audit run examples/embedded.yaml --out runs/embedded")
-def run(config: ConfigPath, out: Out, until: Until = None, json: Json = False) -> None:
+def run(
+    config: ConfigPath,
+    out: Out,
+    until: Until = None,
+    workers: Workers = 1,
+    ray: Ray = None,
+    models: Models = None,
+    json: Json = False,
+) -> None:
     """Train models, store their signals, analyse and report; run again to resume.
 
     With --until the models of the configuration are the most that are trained, in
     blocks of 16; the run looks at 16, 32, 64, ... models and stops when it is enough.
-    """
-    with show.resumable():
-        from confide.runs import run_config
 
+    With --models nothing is analysed: the same command without it does that, when
+    all models are trained.
+    """
+    if (workers > 1) + (ray is not None) + (models is not None) > 1:
+        raise typer.BadParameter("--workers, --ray and --models exclude each other; give one.")
+    some = None if models is None else _range(models)
+    with show.resumable():
         settings, folder = _loaded(config, until)
+        if some is not None:
+            _train_some(settings, folder, out, some, json)
+            return
         with show.progress("Training models", then=ANALYSIS) as progress:
-            data = settings.data.telling(progress.phase(show.READING))
-            settings = settings.model_copy(update={"data": data})
-            found = run_config(settings, folder, out, progress=progress)
+            found = _run(settings, folder, out, workers, ray, progress)
         show.result(found, out, json_wanted=json)
+
+
+def _run(
+    settings: Config, folder: Path, out: Path, workers: int, ray: str | None, progress: Bar
+) -> AuditResult:
+    from confide.runs import engines, run_config
+
+    if workers == 1 and ray is None:
+        data = settings.data.telling(progress.phase(show.READING))
+        settings = settings.model_copy(update={"data": data})
+        return run_config(settings, folder, out, progress=progress)
+    with engines.Processes(workers) if ray is None else engines.Ray(ray) as engine:
+        return engines.run_by(engine, settings, folder, out, progress=progress)
+
+
+def _train_some(
+    settings: Config, folder: Path, out: Path, models: tuple[int, int], json: bool
+) -> None:
+    from confide.runs.launch import study_of
+
+    with show.progress("Training models") as progress:
+        data = settings.data.telling(progress.phase(show.READING))
+        settings = settings.model_copy(update={"data": data})
+        done = study_of(settings, folder).train_some(out, *models, progress)
+    n_models = settings.audit.n_models
+    if json:
+        show.as_json({"n_models": n_models, "n_finished": done})
+        return
+    typer.echo(f"{done:,} of {n_models:,} models are finished in {out}.")
+    if done == n_models:
+        typer.echo("Run the same command without --models to analyse and report.")
 
 
 @app.command(epilog="Example: confide audit scores predictions.csv --out runs/scores")

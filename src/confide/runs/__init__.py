@@ -7,10 +7,10 @@ from confide.runs.compare import compare_audits
 from confide.runs.erase import erase_signals
 from confide.runs.launch import run, run_config, run_source
 from confide.runs.logdir import audit_logdir
-from confide.runs.models import train_models
 from confide.runs.planning import plan
 from confide.runs.released import Model, audit_model
 from confide.runs.scores import audit_scores
+from confide.runs.study import train_models
 
 __all__ = [
     "Model",

@@ -28,6 +28,7 @@ from confide.stores import (
     disk_errors,
     read_json,
     read_table,
+    refuse_claims,
     write_bytes,
     write_json,
     write_table,
@@ -103,6 +104,7 @@ def erase_signals(out: Path) -> dict[str, Any]:
     before = os.umask(0o077)
     try:
         with alone(out / ".lock", out), disk_errors(out):
+            refuse_claims(out)
             return _erase(out)
     finally:
         os.umask(before)

@@ -22,7 +22,8 @@ from confide.runs.analysis import analyse
 from confide.runs.canaries import plant
 from confide.runs.guards import data_warnings, designed
 from confide.runs.looks import named
-from confide.runs.models import Progress, silent, train_models
+from confide.runs.models import Progress, silent
+from confide.runs.study import Study
 from confide.training.base import FunctionTrainer, Trainer
 from confide.training.settings import Dev, Performance, TrainSettings
 
@@ -76,6 +77,42 @@ def run(
     As :func:`confide.runs.train_models` and :func:`confide.runs.analyse`; ArgumentError for
     attacks, fdr or until out of their domain, and for a function or a `test` that cannot be used
     """
+    study = _study(
+        cohort,
+        trainer,
+        test=test,
+        heldout=heldout,
+        n_models=n_models,
+        fraction=fraction,
+        seed=seed,
+        attacks=attacks,
+        fdr=fdr,
+        canary=canary,
+        until=until,
+        **about,
+    )
+    study.train(Path(out), progress)
+    return analyse(Path(out))
+
+
+def _study(
+    cohort: Cohort,
+    trainer: Trainer | Callable[..., Any],
+    *,
+    test: NDArray[np.bool_] | None = None,
+    heldout: Cohort | None = None,
+    n_models: int,
+    fraction: float,
+    seed: int,
+    attacks: tuple[str, ...],
+    fdr: float,
+    canary: NDArray[np.bool_] | None,
+    until: str | None,
+    config: dict[str, Any] | None = None,
+    fingerprint: str | None = None,
+    **about: Any,
+) -> Study:
+    """The models of :func:`run`, which says what the arguments are."""
     order = np.arange(cohort.n_records + (0 if heldout is None else heldout.n_records))
     if test is not None:
         if heldout is not None:
@@ -91,29 +128,21 @@ def run(
         trainer = trainer.bound(order, n_logits)
     AuditSettings(attacks=attacks, fdr=fdr)  # refused before anything is trained
     require_inputs(attacks, trace=trainer.keeps_traces, population=heldout is not None)
-    rule = None if until is None else named(until)
-    settings = {"attacks": list(attacks), "fdr": fdr}
-    train_models(
-        cohort,
-        trainer,
-        Path(out),
+    promised = {} if trainer.privacy is None else {"privacy": trainer.privacy}
+    return Study(
+        cohort=cohort,
+        trainer=trainer,
+        heldout=heldout,
         n_models=n_models,
         fraction=fraction,
         seed=seed,
-        heldout=heldout,
-        config=about.pop("config", None),
-        fingerprint=about.pop("fingerprint", None),
+        config=config,
+        fingerprint=fingerprint,
         canary=canary,
-        until=rule,
+        until=None if until is None else named(until),
         fdr=fdr,
-        progress=progress,
-        about={"audit": settings, **_promised(trainer), **about},
+        about={"audit": {"attacks": list(attacks), "fdr": fdr}, **promised, **about},
     )
-    return analyse(Path(out))
-
-
-def _promised(trainer: Trainer) -> dict[str, Any]:
-    return {} if trainer.privacy is None else {"privacy": trainer.privacy}
 
 
 def run_config(
@@ -156,6 +185,28 @@ def run_source(
     folder : relative paths of the source are relative to it
     train, audit, performance : the blocks of a configuration; defaults where not given
     """
+    study = _study_of_source(source, folder, train, audit, performance)
+    study.train(Path(out), progress)
+    return analyse(Path(out))
+
+
+def study_of(config: Config, folder: Path) -> Study:
+    """The models that a configuration describes.
+
+    Parameters
+    ----------
+    config, folder : from :func:`confide.config.load`
+    """
+    return _study_of_source(config.data, folder, config.train, config.audit, config.performance)
+
+
+def _study_of_source(
+    source: Source,
+    folder: Path,
+    train: TrainSettings | None,
+    audit: AuditBlock | None,
+    performance: Performance | None,
+) -> Study:
     train, audit = train or TrainSettings(), audit or AuditBlock()
     data = source.load(folder)
     fingerprint, guards = data.fingerprint(), designed(data)
@@ -163,10 +214,9 @@ def run_source(
     planted, canary = plant(data, audit.canaries, audit.seed)
     audited, heldout = split(planted)
     asked = source.model_dump(mode="json")
-    return run(
+    return _study(
         audited,
         _torch_trainer(planted, apart, train, performance, audit.fraction, folder=folder),
-        out,
         heldout=heldout,
         n_models=audit.n_models,
         fraction=audit.fraction,
@@ -175,7 +225,6 @@ def run_source(
         fdr=audit.fdr,
         canary=canary[~planted.test],
         until=audit.until,
-        progress=progress,
         config={
             "data": {k: v for k, v in asked.items() if k not in _PLACES},
             "train": train.model_dump(mode="json"),

@@ -1,25 +1,20 @@
-"""Train the models of an audit into a folder; run again to resume."""
+"""Groups of models: trained, checked, stored, and said to be finished."""
 
 from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from confide import _check, masks
-from confide.audits.guards import refuse_shared_patients
 from confide.cohort import Cohort
 from confide.errors import FolderError, SignalError, TrainingError
-from confide.runs.looks import BLOCK, Rule, Until, planned, train_until
-from confide.stores import AuditFolder, write_table
+from confide.stores import AuditFolder
 from confide.training.base import Fit, Trainer
 
 Progress = Callable[[int, int], None]
@@ -30,144 +25,56 @@ def silent(done: int, total: int) -> None:
     """No progress shown."""
 
 
-def train_models(
-    cohort: Cohort,
-    trainer: Trainer,
-    out: Path,
-    *,
-    n_models: int = 64,
-    fraction: float = 0.5,
-    seed: int = 0,
-    heldout: Cohort | None = None,
-    config: dict[str, Any] | None = None,
-    fingerprint: str | None = None,
-    canary: NDArray[np.bool_] | None = None,
-    until: Rule | None = None,
-    fdr: float = 0.05,
-    progress: Progress = silent,
-    about: dict[str, Any] | None = None,
-) -> None:
-    """Train models on random halves of the patients and store their logits.
+def groups_of(folder: AuditFolder, first: int, last: int) -> Iterator[slice]:
+    """The unfinished of the models first to last - 1, in the groups that train together.
 
-    A kill at any instant loses at most the models in training; the same call resumes and gives
-    the same numbers as an undisturbed run.
+    Groups are as at the beginning: a model's rounding may depend on the size of its stack.
+    """
+    size = int(folder.manifest["models_at_once"])
+    for start in range(first, last, size):
+        group = slice(start, min(start + size, last))
+        if not folder.done[group].all():
+            yield group
+
+
+def fit_group(
+    trainer: Trainer, members: NDArray[np.bool_], folder: AuditFolder, group: slice
+) -> Fit:
+    """Train a group of models; an error says which they are.
 
     Parameters
     ----------
-    cohort : the audited records
-    trainer : what trains; see :class:`confide.training.base.Trainer`
-    out : the audit folder
-    n_models, fraction, seed : the design; see :func:`confide.masks.balanced`.  With `until`
-        the most models, a multiple of 16
-    heldout : records that no model is trained on; the trainer returns their logits after those of
-        `cohort`
-    config : what changes the answer, kept in the manifest and compared on resume
-    fingerprint : of the data; computed from the cohort when not given
-    canary : (n_records,) bool, the records of `cohort` that were planted, if any
-    until : stop early, when this rule says that it is enough; see :mod:`confide.runs.looks`
-    fdr : of the list of patients, which `until` looks at; that of the first call counts
-    progress : called after each finished group of models
-    about : more facts for the manifest, not compared; those of the last call count
-
-    Raises
-    ------
-    ArgumentError : a design that cannot be drawn
-    MismatchError : the folder was begun with another configuration or other data
-    TrainingError, SignalError : a model could not be trained; what was finished stays
-    FolderError : the folder is in use or cannot be written
+    members : (n, n_records) bool, the training records of each model of the group
     """
-    _check.at_least(4, n_models=n_models)
-    if heldout is not None:
-        refuse_shared_patients(cohort, heldout)
-    wanted: dict[str, Any] = {
-        # In this order they are compared; what the trainer says of itself may follow from the rest.
-        "config": config or {},
-        "design": {"n_models": n_models, "fraction": fraction, "seed": seed},
-        "fingerprint": fingerprint or cohort_fingerprint(cohort, heldout),
-        "trainer": trainer.describe(),
-    }
-
-    if canary is not None and canary.any():
-        wanted["design"] |= {"canaries": len(np.unique(cohort.patient_index[canary]))}
-    block, looks = None, {}
-    if until is not None:
-        block = BLOCK
-        wanted["design"] |= {"block": block, "until": until.text}
-        looks["until"] = Until(rule=until.text, looks=planned(n_models), fdr=fdr).to_json()
-    membership = masks.balanced(
-        n_models, cohort.n_patients, fraction=fraction, seed=seed, block=block
-    )
-
-    def begin() -> dict[str, Any]:
-        return (
-            wanted
-            | {"models_at_once": trainer.models_at_once, "models": ["pending"] * n_models}
-            | environment()
-            | {"task": cohort.task, "classes": list(cohort.classes)}
-            | {"seeds": model_seeds(seed, n_models)}
-            | looks
-        )
-
-    with AuditFolder.open(out, begin) as folder:
-        # Before the rest of the design, which follows from it.
-        stored = folder.manifest.get("design", {})
-        folder.require_same({"design": stored | {"until": wanted["design"].get("until")}})
-        folder.require_same(wanted)
-        folder.manifest |= about or {}
-        folder.save()
-        if not (out / "cohort.parquet").exists():
-            write_table(out / "cohort.parquet", cohort_table(cohort, heldout, canary))
-        if not folder.has_array("membership"):
-            folder.create_array("membership", membership.shape, np.bool_)
-        if not folder.done.any():
-            folder.array("membership")[:] = membership
-        train = partial(_train_pending, folder, cohort, heldout, trainer, membership, progress)
-        if until is None:
-            train(0, n_models)
-        else:
-            train_until(folder, cohort, canary, train)
+    trainer.models_at_once = int(folder.manifest["models_at_once"])
+    try:
+        return trainer.fit_whole(members, folder.manifest["seeds"][group])
+    except TrainingError as error:
+        one = group.stop - group.start == 1
+        which = f"Model {group.start}" if one else f"Models {group.start} to {group.stop - 1}"
+        raise TrainingError(
+            f"{which}: {error} Finished models are safe in {folder.path}; run the same command "
+            "again to resume."
+        ) from error
 
 
-def _train_pending(
-    folder: AuditFolder,
-    cohort: Cohort,
-    heldout: Cohort | None,
-    trainer: Trainer,
-    membership: NDArray[np.bool_],
-    progress: Progress,
-    first: int,
-    last: int,
-) -> None:
-    n_models = len(membership)
-    # Groups as at the beginning: a model's rounding may depend on the size of its stack.
-    size = int(folder.manifest["models_at_once"])
-    trainer.models_at_once = size
-    progress(int(folder.done.sum()), n_models)
-    for start in range(first, last, size):
-        group = slice(start, min(start + size, last))
-        if folder.done[group].all():
-            continue
-        members = cohort.expand(membership[group])
-        try:
-            found = trainer.fit_whole(members, folder.manifest["seeds"][group])
-        except TrainingError as error:
-            one = group.stop - group.start == 1
-            which = f"Model {group.start}" if one else f"Models {group.start} to {group.stop - 1}"
-            raise TrainingError(
-                f"{which}: {error} Finished models are safe in "
-                f"{folder.path}; run the same command again to resume."
-            ) from error
-        _write_group(folder, group, found, cohort, heldout)
-        progress(int(folder.done.sum()), n_models)
+def mark_done(folder: AuditFolder, group: slice, epochs: list[int] | None) -> None:
+    """Say in the manifest that the models of a group are finished; their logits are on disk."""
+    if epochs is not None:
+        total = len(folder.manifest["models"])
+        folder.manifest.setdefault("epochs", [None] * total)[group] = epochs
+    folder.manifest["models"][group] = ["done"] * (group.stop - group.start)
+    folder.save()
 
 
-def _write_group(
+def store_fit(
     folder: AuditFolder,
     group: slice,
     found: Fit,
     cohort: Cohort,
     heldout: Cohort | None,
 ) -> None:
+    """Check what a trainer returned, and write it into signals.zarr."""
     logits, trace = found.logits, found.trace
     n, extra = cohort.n_records, 0 if heldout is None else heldout.n_records
     if logits.ndim != 4 or logits.shape[:2] != (group.stop - group.start, n + extra):
@@ -206,10 +113,6 @@ def _write_group(
         if array.shape != (total, *part.shape[1:]):
             raise FolderError(f"{folder.path}: stored {name} have shape {array.shape}.")
         array[group] = part
-    if found.epochs is not None:
-        folder.manifest.setdefault("epochs", [None] * total)[group] = found.epochs.tolist()
-    folder.manifest["models"][group] = ["done"] * (group.stop - group.start)
-    folder.save()
 
 
 def model_seeds(seed: int, n_models: int) -> list[int]:

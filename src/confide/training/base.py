@@ -45,12 +45,15 @@ class Trainer(ABC):
     ----------
     models_at_once : how many models one call of `fit` takes at most
     keeps_traces : whether `fit_traced` returns ranges of loss traces
+    logits_shape : (n_views, n_classes) of the logits of `fit`; None where a model has to be
+        trained to know
     privacy : what differential privacy the training guarantees, as
         :func:`confide.training.accounting.account` says it; None where it claims none
     """
 
     models_at_once: int = 1
     keeps_traces: bool = False
+    logits_shape: tuple[int, int] | None = None
     privacy: dict[str, Any] | None = None
 
     @abstractmethod

@@ -133,6 +133,7 @@ class TorchTrainer(Trainer):
         self._losses: dict[int, LossFunction] = {}
         self.models_at_once = self._plan.models_at_once
         self.keeps_traces = self._settings.trace
+        self.logits_shape = (self._settings.views, self._records.n_outputs)
         if device.type == "cpu":
             keep_freed_memory()
 
