@@ -130,13 +130,13 @@ class Study:
         )
 
     @contextlib.contextmanager
-    def opened(self, out: Path, *, wait: float = 0.0) -> Iterator[AuditFolder]:
+    def opened(self, out: Path, *, wait: float | None = None) -> Iterator[AuditFolder]:
         """The folder, begun or found to be of this study, and nobody else's meanwhile.
 
         Parameters
         ----------
         out : the audit folder
-        wait : seconds to wait for another process that writes to it
+        wait : as in :meth:`confide.stores.AuditFolder.open`
 
         Raises
         ------
@@ -226,7 +226,14 @@ class Study:
         Also as :func:`train_models`
         """
         if self.until is not None:
-            raise ArgumentError("A run that stops when it is enough trains no range of models.")
+            raise ArgumentError(
+                "A run that stops when it is enough trains no range of models; leave `until` out."
+            )
+        if self.trainer.logits_shape is None:
+            raise ArgumentError(
+                f"{type(self.trainer).__name__} does not say the shape of its logits, so that "
+                "arrays cannot be made for several processes; set its logits_shape."
+            )
         with self.opened(out, wait=_PATIENCE) as folder:
             _check_range(first, last, folder)
             todo = list(groups_of(folder, first, last))
