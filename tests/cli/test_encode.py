@@ -101,7 +101,7 @@ def source(data):
     return parse({"data": data}).data
 
 
-@pytest.fixture(scope="module", params=[7, pytest.param(21, marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=[7, pytest.param(14, marks=pytest.mark.slow)])
 def harness(tmp_path_factory, request):
     """The folder in which the commands ran, and what the harness printed."""
     folder = tmp_path_factory.mktemp("everything")
