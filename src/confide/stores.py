@@ -8,9 +8,8 @@ unpickled.  The folder tells who was in which training set, so it is readable by
 from __future__ import annotations
 
 import contextlib
-import errno
+import hashlib
 import json
-import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -23,7 +22,9 @@ import pandas as pd
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from confide.errors import ConfideError, FolderError, MismatchError, MissingFileError
+from confide._disk import REMEDY, Checked, cohort_is_as_written, forget_lost, lost_chunks
+from confide._disk import disk_errors as disk_errors
+from confide.errors import FolderError, MismatchError, MissingFileError
 
 FORMAT = 1
 _CHUNK_BYTES = 8_000_000
@@ -32,26 +33,6 @@ _BLOCK_BYTES = 128_000_000
 _LEAST_CHUNK_BYTES = 64_000
 _LARGEST_JSON = 256_000_000
 _CLAIM = ".models-"
-_REMEDY = "restore the folder from a copy, or audit again with another --out."
-
-
-@contextlib.contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turn a full disk or a folder that cannot be used into one clear error."""
-    try:
-        yield
-    except ConfideError:
-        raise
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise FolderError(
-                f"The disk that holds {path} is full. What was finished is safe: free some space "
-                "and run the same command again."
-            ) from error
-        raise FolderError(
-            f"{path} cannot be used ({error.strerror or error}); check that it is a folder, and "
-            "its permissions."
-        ) from error
 
 
 @contextlib.contextmanager
@@ -168,10 +149,14 @@ def read_json(path: Path) -> Any:
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a Parquet table."""
+    """Write a Parquet table, with a checksum of each page."""
+    write_bytes(path, _parquet(table))
+
+
+def _parquet(table: pd.DataFrame) -> bytes:
     buffer = BytesIO()
-    table.to_parquet(buffer, index=False)
-    write_bytes(path, buffer.getvalue())
+    table.to_parquet(buffer, index=False, write_page_checksum=True)
+    return buffer.getvalue()
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -179,8 +164,8 @@ def read_table(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise MissingFileError(f"{path} is missing; is {path.parent} an audit folder?")
     try:
-        return pd.read_parquet(path)
-    except (ValueError, OSError) as error:
+        return pd.read_parquet(path, page_checksum_verification=True)
+    except (ValueError, LookupError, TypeError, NotImplementedError, OSError) as error:
         raise FolderError(
             f"{path} is damaged, it is no Parquet file ({str(error).splitlines()[0]}); restore it "
             "from a copy, or use another --out."
@@ -267,10 +252,11 @@ class AuditFolder:
                 refuse_claims(path)
             if (path / "manifest.json").exists():
                 folder = cls.read(path)
-                # What another process is writing has such a name, too.
-                leftovers = path.rglob("*.partial") if wait is None else ()
-                for leftover in leftovers:
-                    leftover.unlink(missing_ok=True)
+                if wait is None:
+                    # What another process is writing has such a name, too.
+                    for leftover in path.rglob("*.partial"):
+                        leftover.unlink(missing_ok=True)
+                    forget_lost(folder)
             else:
                 # A folder that was there, empty, may be open to others.
                 with contextlib.suppress(PermissionError):
@@ -333,57 +319,39 @@ class AuditFolder:
         """The Zarr array of that name, sliced like NumPy's."""
         import zarr
 
+        where = self.path / "signals.zarr"
         if not self.has_array(name):
-            raise MissingFileError(
-                f"{self.path / 'signals.zarr'} does not hold {name!r}; were the signals erased?"
-            )
-        with disk_errors(self.path):
-            group = zarr.open_group(self.path / "signals.zarr", mode="r+")
+            raise MissingFileError(f"{where} does not hold {name!r}; were the signals erased?")
+        try:
             # Empty chunks are written too, so that a chunk that is not there is one lost.
             with zarr.config.set({"array.write_empty_chunks": True}):
-                return _Checked(group[name], self.path)
-
-    def check_complete(self, name: str) -> None:
-        """Refuse an array that lost a chunk of a finished model: it would read as not a member."""
-        array = self.array(name)
-        # Membership is written for all models at the start, the rest as models finish.
-        n_models = array.shape[0] if name == "membership" else int(self.done.sum())
-        lost = n_models * array.chunks_per_model - array.n_chunks_stored
-        if lost > 0:
+                return Checked(zarr.open_group(where, mode="r+")[name], self.path)
+        except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
             raise FolderError(
-                f"{lost:,} stored chunk(s) of {self.path / 'signals.zarr' / name} are missing; "
-                f"{_REMEDY}"
-            )
-
-
-class _Checked:
-    """A Zarr array whose damaged chunks and full disks are errors of this package."""
-
-    def __init__(self, array: Any, path: Path) -> None:
-        self._array = array
-        self._path = path
-        self.shape: tuple[int, ...] = array.shape
-        self.itemsize: int = array.dtype.itemsize
-        self.records_per_chunk: int = math.prod(array.chunks[1:2])
-        self.chunks_per_model: int = array.nchunks // array.shape[0]
-
-    @property
-    def n_chunks_stored(self) -> int:
-        with disk_errors(self._path):
-            return int(self._array.nchunks_initialized)
-
-    def __getitem__(self, key: Any) -> NDArray[Any]:
-        try:
-            return np.asarray(self._array[key])
-        except (ValueError, RuntimeError) as error:
-            raise FolderError(
-                f"A stored chunk of {self._path / 'signals.zarr'}{self._array.name} is damaged "
-                f"({' '.join(str(error).split()).rstrip('.')}); {_REMEDY}"
+                f"{where / name / 'zarr.json'}, or the one above it, cannot be read; {REMEDY}"
             ) from error
 
-    def __setitem__(self, key: Any, value: Any) -> None:
-        with disk_errors(self._path):
-            self._array[key] = value
+    def write_cohort(self, table: pd.DataFrame) -> None:
+        """Write cohort.parquet, and its SHA-256 into the manifest."""
+        content = _parquet(table)
+        # First: a kill in between leaves no table, and that is written again.
+        self.manifest["cohort_sha256"] = hashlib.sha256(content).hexdigest()
+        self.save()
+        write_bytes(self.path / "cohort.parquet", content)
+
+    def check_complete(self, name: str) -> None:
+        """Refuse an array that lost a chunk of a finished model: it would read as not a member.
+
+        With membership, the table that names its patients must have its checksum.
+        """
+        if name == "membership" and cohort_is_as_written(self) is False:
+            raise FolderError(f"{self.path / 'cohort.parquet'} is damaged or missing; {REMEDY}")
+        n_lost = sum(1 for _ in lost_chunks(self, name, read=False))
+        if n_lost:
+            raise FolderError(
+                f"{n_lost:,} stored chunk(s) of {self.path / 'signals.zarr' / name} are missing; "
+                f"{REMEDY}"
+            )
 
 
 def _foreign(path: Path) -> bool:

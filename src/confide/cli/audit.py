@@ -9,6 +9,7 @@ import typer
 
 from confide.cli import choices, paths, show
 from confide.cli.show import Json
+from confide.cli.verify import verify
 
 if TYPE_CHECKING:
     from confide.audits.result import AuditResult
@@ -20,6 +21,8 @@ app = typer.Typer(
     epilog="Example: confide audit run examples/embedded.yaml --out runs/embedded",
     no_args_is_help=True,
 )
+
+app.command(epilog="Example: confide audit verify runs/embedded")(verify)
 
 ANALYSIS = "Analysing and drawing"
 
