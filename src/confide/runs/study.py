@@ -29,7 +29,7 @@ from confide.runs.models import (
     silent,
     store_fit,
 )
-from confide.stores import AuditFolder, claimed, owners_alone, write_table
+from confide.stores import AuditFolder, claimed, owners_alone
 from confide.training.base import Trainer
 
 _PATIENCE = 600.0  # seconds that one of several writers waits for the others' short turns
@@ -158,10 +158,7 @@ class Study:
     def _lay_out(self, folder: AuditFolder) -> None:
         """The table of records and the arrays, where they are not there yet."""
         if not (folder.path / "cohort.parquet").exists():
-            write_table(
-                folder.path / "cohort.parquet",
-                cohort_table(self.cohort, self.heldout, self.canary),
-            )
+            folder.write_cohort(cohort_table(self.cohort, self.heldout, self.canary))
         if not folder.has_array("membership"):
             folder.create_array("membership", self.membership.shape, np.bool_)
         if not folder.done.any():
