@@ -11,6 +11,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -193,6 +194,13 @@ class Processes:
                 self._begin()
 
 
+def _knock(address: str) -> None:
+    """Fail at once where nobody listens; Ray would try for minutes."""
+    host, found, port = address.rpartition(":")
+    if found and port.isdecimal() and "/" not in host:
+        socket.create_connection((host, int(port)), timeout=10).close()
+
+
 def _devices() -> list[str]:
     """The GPUs of this machine, as CUDA_VISIBLE_DEVICES names them."""
     import torch
@@ -244,9 +252,13 @@ class Ray:
             ) from error
         self._ray = ray
         try:
+            _knock(address)
             ray.init(address=address, log_to_driver=False)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise TrainingError(f"No Ray cluster answers at {address!r:.200}: {error}.") from error
+        except (OSError, RuntimeError, ValueError) as error:
+            raise TrainingError(
+                f"No Ray cluster answers at {address!r:.200} ({str(error).rstrip('.')}); give the "
+                "address that `ray start --head` printed, such as 10.0.0.5:6379."
+            ) from error
 
     def __enter__(self) -> Self:
         return self
