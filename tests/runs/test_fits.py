@@ -25,35 +25,35 @@ def never():
 
 def test_a_classifier_is_trained_once(tmp_path):
     with FitFolder.open(tmp_path / "out", ASKED) as fits:
-        first = fits.fit(NAME, trained)
-        again = fits.fit(NAME, never)
+        first = fits.fit(NAME, trained, 2)
+        again = fits.fit(NAME, never, 2)
     assert first.logits.tolist() == again.logits.tolist() == [0.25, -1]
     assert first.best_epoch == again.best_epoch == 2
     with FitFolder.open(tmp_path / "out", ASKED) as fits:
-        assert fits.fit(NAME, never).best_epoch == 2
+        assert fits.fit(NAME, never, 2).best_epoch == 2
         with pytest.raises(AssertionError, match="trained again"):
-            fits.fit(NAME | {"arm": "plain"}, never)
+            fits.fit(NAME | {"arm": "plain"}, never, 2)
     content = json.loads((tmp_path / "out" / "models" / f"{slug(NAME)}.json").read_text())
     assert content == {**NAME, "best_epoch": 2, "logits": [0.25, -1.0]}
 
 
 def test_lost_weights_are_trained_again(tmp_path):
     with FitFolder.open(tmp_path / "out", ASKED) as fits:
-        fits.fit(NAME, trained)
+        fits.fit(NAME, trained, 2)
         (weights,) = (tmp_path / "out" / "models").glob("*.safetensors")
         weights.unlink()
         with pytest.raises(AssertionError, match="trained again"):
-            fits.fit(NAME, never)
-        fits.fit(NAME, trained)
+            fits.fit(NAME, never, 2)
+        fits.fit(NAME, trained, 2)
     assert weights.is_file()
 
 
 def test_a_stop_before_the_logits_trains_again(tmp_path):
     with FitFolder.open(tmp_path, ASKED) as fits:
-        fits.fit(NAME, trained)
+        fits.fit(NAME, trained, 2)
         (tmp_path / "models" / f"{slug(NAME)}.json").unlink()
         calls = []
-        fits.fit(NAME, lambda: calls.append(1) or trained())
+        fits.fit(NAME, lambda: calls.append(1) or trained(), 2)
     assert calls == [1]
 
 
@@ -70,7 +70,7 @@ def test_one_process_at_a_time(tmp_path):
 
 def test_nobody_else_can_read_it(tmp_path):
     with FitFolder.open(tmp_path / "out", ASKED) as fits:
-        fits.fit(NAME, trained)
+        fits.fit(NAME, trained, 2)
     for path in [tmp_path / "out", *(tmp_path / "out").rglob("*")]:
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
 
@@ -108,14 +108,26 @@ def test_other_folders_are_refused(tmp_path):
         pass
 
 
-@pytest.mark.parametrize("raw", ["{}", '{"logits": "a", "best_epoch": 1}', '{"logits": [1]}', "["])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "{}",
+        "[",
+        '{"logits": "a", "best_epoch": 1}',
+        '{"logits": [1]}',
+        '{"logits": [1], "best_epoch": 1}',
+        '{"logits": [1, 2, 3], "best_epoch": 1}',
+        '{"logits": [1, null], "best_epoch": 1}',
+        '{"logits": [1, 2], "best_epoch": Infinity}',
+    ],
+)
 def test_a_damaged_file_is_named(tmp_path, raw):
     with FitFolder.open(tmp_path, ASKED) as fits:
-        fits.fit(NAME, trained)
+        fits.fit(NAME, trained, 2)
         file = tmp_path / "models" / f"{slug(NAME)}.json"
         file.write_text(raw)
         with pytest.raises(FolderError, match=re.escape(str(file))):
-            fits.fit(NAME, never)
+            fits.fit(NAME, never, 2)
 
 
 def test_file_names():

@@ -83,7 +83,8 @@ def train_on_codes(
             done = i * config.train.epochs
             epoch = partial(_epoch, progress, done, total)
             train = partial(_train, config, sites, task, arm, who, epoch)
-            found = fits.fit(_name(task, arm, who, sites), train)
+            n_test = len(scores[task.name].rows)
+            found = fits.fit(_name(task, arm, who, sites), train, n_test)
             scores[task.name].add(arm.name, who, found.logits, found.best_epoch)
             progress(done + config.train.epochs, total)
         parts = {task.name: compare(scores[task.name], groups, task.name) for task in tasks}

@@ -42,8 +42,8 @@ class FitFolder:
         with resumable(path, asked, "training on codes"):
             yield cls(path)
 
-    def fit(self, name: dict[str, str], train: Callable[[], Trained]) -> Fit:
-        """The classifier of that name, trained unless it is there."""
+    def fit(self, name: dict[str, str], train: Callable[[], Trained], n_records: int) -> Fit:
+        """The classifier of that name, trained unless it is there; `n_records` for the test."""
         stem = self._path / "models" / slug(name)
         files = [stem.with_suffix(suffix) for suffix in (".safetensors", ".json")]
         # The logits come last: with them the classifier is finished, unless its weights were lost.
@@ -59,8 +59,10 @@ class FitFolder:
         found = read_json(files[1])
         try:
             logits = np.asarray(found["logits"], dtype=np.float32)
+            if logits.shape != (n_records,) or not np.isfinite(logits).all():
+                raise ValueError("other logits")
             return Fit(logits=logits, best_epoch=int(found["best_epoch"]))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise FolderError(
                 f"{files[1]} is damaged; delete it to train this model again."
             ) from error
