@@ -102,8 +102,8 @@ class LostChunk:
 def lost_chunks(folder: Any, name: str, *, read: bool = True) -> Iterator[LostChunk]:
     """The chunks of an array that cannot be read back, of all that should be there.
 
-    Those are the chunks of finished models; of membership, which is written at the start, the
-    chunks of all.
+    Those are the chunks of finished models; of membership, which is written before the first
+    model is trained, the chunks of all once one is finished.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def lost_chunks(folder: Any, name: str, *, read: bool = True) -> Iterator[LostCh
             f"{len(done)}; {REMEDY}"
         )
     for model in range(len(done)):
-        if not done[model] and name != "membership":
+        if not (done.any() if name == "membership" else done[model]):
             continue
         for number in range(array.chunks_per_model):
             what = _fault(array, model, number, read=read)

@@ -323,7 +323,9 @@ class _Reader:
                 model=one.model,
                 records=(one.first, one.last),
             )
-        n_due = len(self.done) if name == "membership" else int(self.done.sum())
+        n_due = int(self.done.sum())
+        if name == "membership" and n_due:
+            n_due = len(self.done)
         return n_due * int(array.chunks_per_model) - len(lost)
 
     def check_membership(self) -> None:
@@ -361,8 +363,8 @@ class _Reader:
         quoted = shlex.quote(str(self.path))
         remedy = f"`confide audit report {quoted}` writes it again."
         # A kill leaves the first of them; one that is missing before another was lost.
-        last = RESULTS.index(present[-1]) if present else -1
-        for name in RESULTS[:last]:
+        n_due = 1 + RESULTS.index(present[-1]) if present else 0
+        for name in RESULTS[:n_due]:
             if name not in present:
                 self.add(name, "is missing", remedy)
         sizes = {}
@@ -379,7 +381,7 @@ class _Reader:
             self.found.notes.append(f"{unfinished} models are not finished; run it again to go on.")
         summary = sizes.get("summary.json", {})
         stale = bool(summary) and summary.get("n_models") != int(self.done.sum())
-        if (len(present) < len(RESULTS) and last == len(present) - 1) or stale:
+        if n_due < len(RESULTS) or stale:
             self.found.notes.append(
                 f"The results are {'of other models' if stale else 'not all written'}; `confide "
                 f"audit report {quoted}` writes them."
