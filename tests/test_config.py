@@ -166,6 +166,12 @@ def test_a_long_value_is_not_repeated_in_full(write):
     assert len(refusal(write(EMBEDDED + f"train: {{epochs: {'x' * 5000}}}"))) < 300
 
 
+def test_a_long_name_is_not_repeated_in_full(write):
+    found = refusal(write(f"data: {{name: {'x' * 90_000}}}"))
+    assert "unknown data.name = 'xxx" in found
+    assert len(found) < 2000
+
+
 def test_variables_come_from_the_environment(write, monkeypatch):
     monkeypatch.setenv("STUDY", "/data/study")
     monkeypatch.setenv("N", "8")

@@ -33,6 +33,7 @@ from confide.training.settings import Performance, TrainSettings, named
 
 _LARGEST_CONFIG = 1_000_000
 _MOST_PROBLEMS = 5  # that one error names
+_LONGEST_PROBLEM = 1000  # characters of each; names come from the file
 _BLOCK = 16  # models per balanced block of a run that can stop early
 _MORE_THAN_ONE = ("all sites", "mean over sites", "own site", "one site")  # words of the results
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -281,11 +282,15 @@ def parse_as(kind: type[Kind], raw: dict[str, Any], where: str = "the configurat
         return kind.model_validate(given)
     except ValidationError as error:
         problems = _of_one_form([_Problem.of(e, given, kind) for e in error.errors()])
-        shown = [p.sentence() for p in problems[:_MOST_PROBLEMS]]
+        shown = [_shortened(p.sentence()) for p in problems[:_MOST_PROBLEMS]]
         if len(problems) > len(shown):
             shown.append(f"and {len(problems) - len(shown)} more")
         found = "; ".join(shown)
         raise ConfigError(f"{where}: {found}.") from None
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST_PROBLEM else f"{text[:_LONGEST_PROBLEM]}..."
 
 
 def with_audit(config: Config, where: str, **changes: Any) -> Config:

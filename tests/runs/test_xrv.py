@@ -176,6 +176,14 @@ def test_tables_that_cannot_be_used(chexpert, tmp_path):
 @pytest.mark.skipif(
     importlib.util.find_spec("torchxrayvision") is not None, reason="the library is installed"
 )
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_an_image_of_too_many_pixels(chexpert, monkeypatch):
+    data = XrvCheXpert(path="train.csv").open(chexpert)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(ImageError, match="more than 100 pixels"):
+        data.read(np.array([0]))
+
+
 def test_without_the_library_the_extra_is_named():
     from confide.runs.xrv import open_network
 

@@ -268,6 +268,9 @@ def _pixels(path: Path, row: int) -> NDArray[np.uint8]:
     from confide.datasets.image_files import naming as naming_image
 
     with naming_image(row, path), Image.open(path, formats=("PNG", "JPEG")) as image:
+        # Pillow only warns of an image between one and two times its limit.
+        if image.width * image.height > (Image.MAX_IMAGE_PIXELS or np.inf):
+            raise Image.DecompressionBombError
         if image.mode not in ("L", "RGB", "RGBA", "LA"):
             raise ImageError(f"{path} has pixels of mode {image.mode}; expected 8 bits.")
         return np.asarray(image)
