@@ -45,7 +45,7 @@ from confide.encoders.release import sha256, walk
 from confide.encoders.settings import Dtype
 from confide.encoders.shards import SHARD_BYTES, Layout, write_shard
 from confide.errors import ArgumentError, FolderError, MismatchError, TableError
-from confide.stores import disk_errors, plain, read_table, write_bytes, write_table
+from confide.stores import disk_errors, owners_alone, plain, read_table, write_bytes, write_table
 
 TRUTH = "truth.parquet"
 # When a file was written tells when a record was encoded.  The first day that a zip archive can
@@ -95,14 +95,11 @@ class Publisher:
         MismatchError : it was begun with something else asked for; names the field
         """
         path = path.resolve()
-        before = os.umask(0o077)  # the order of the codes tells whose they are
-        try:
-            with locked(path) as beside:
-                publisher = cls(path, beside, begin_or_read(path, beside, asked))
-                publisher._resume(order)
-                yield publisher
-        finally:
-            os.umask(before)
+        # The order of the codes tells whose they are.
+        with owners_alone(), locked(path) as beside:
+            publisher = cls(path, beside, begin_or_read(path, beside, asked))
+            publisher._resume(order)
+            yield publisher
 
     @staticmethod
     def begun(path: Path) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +12,7 @@ from confide.reports import numbers
 from confide.reports.compare import render_comparison
 from confide.runs.compare_arms import Stored, arm_of, differing, require_same_patients
 from confide.runs.models import Progress, silent
-from confide.stores import disk_errors, write_bytes, write_json, write_table
+from confide.stores import disk_errors, owners_alone, write_bytes, write_json, write_table
 
 _LONGEST_NAME = 80
 _MOST = 12
@@ -96,8 +95,7 @@ def _check_out(out: Path, folders: Sequence[Path]) -> None:
 
 def _write(found: Comparison, out: Path) -> None:
     html = render_comparison(found)
-    before = os.umask(0o077)
-    try:
+    with owners_alone():
         with disk_errors(out):
             out.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_json(out / "compare.json", found.summary)
@@ -105,5 +103,3 @@ def _write(found: Comparison, out: Path) -> None:
         write_table(out / "groups.parquet", found.groups)
         write_bytes(out / "report.html", html.encode())
         (out / "report.pdf").unlink(missing_ok=True)  # of another comparison
-    finally:
-        os.umask(before)

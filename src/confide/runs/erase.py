@@ -26,6 +26,7 @@ from confide.stores import (
     AuditFolder,
     alone,
     disk_errors,
+    owners_alone,
     read_json,
     read_table,
     refuse_claims,
@@ -101,13 +102,9 @@ def erase_signals(out: Path) -> dict[str, Any]:
         is a link
     """
     _manifest(out)  # before a lock is left in a folder that is no audit
-    before = os.umask(0o077)
-    try:
-        with alone(out / ".lock", out), disk_errors(out):
-            refuse_claims(out)
-            return _erase(out)
-    finally:
-        os.umask(before)
+    with owners_alone(), alone(out / ".lock", out), disk_errors(out):
+        refuse_claims(out)
+        return _erase(out)
 
 
 def _erase(out: Path) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from confide.errors import FolderError, MissingFileError
 from confide.reports.paper import draw
 from confide.reports.paper_other import draw_certificate, draw_comparison
 from confide.reports.paper_style import FORMATS, Format, Style, style_named
-from confide.stores import disk_errors, read_json, read_table, write_bytes
+from confide.stores import disk_errors, owners_alone, read_json, read_table, write_bytes
 
 _TABLES = ("records", "patients", "groups", "curves")
 
@@ -60,14 +59,11 @@ def write_figures(
             why = "no audit of it measured utility, which the frontier needs"
         raise FolderError(f"{folder} holds no figure to draw: {why}.")
     place = folder / "figures" if out is None else out
-    before = os.umask(0o077)
-    try:
+    with owners_alone():
         with disk_errors(place):
             place.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name, content in made.items():
             write_bytes(place / f"{name}.{form}", content)
-    finally:
-        os.umask(before)
     return [place / f"{name}.{form}" for name in made]
 
 

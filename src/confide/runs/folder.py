@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from confide.encoders.progress import close_to_others
 from confide.errors import FolderError, MismatchError
-from confide.stores import alone, disk_errors, first_difference, plain, read_json, write_json
+from confide.stores import (
+    alone,
+    disk_errors,
+    first_difference,
+    owners_alone,
+    plain,
+    read_json,
+    write_json,
+)
 
 FORMAT = 1
 
@@ -32,8 +39,7 @@ def resumable(path: Path, asked: dict[str, Any], holds: str) -> Iterator[None]:
     FolderError : another process writes to it, it cannot be written, or holds other things
     MismatchError : it was begun with something else; names the field
     """
-    before = os.umask(0o077)
-    try:
+    with owners_alone():
         with disk_errors(path):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             manifest = path / "manifest.json"
@@ -46,8 +52,6 @@ def resumable(path: Path, asked: dict[str, Any], holds: str) -> Iterator[None]:
         with alone(path / ".lock", path):
             _begin(manifest, {"holds": holds, **plain(asked)}, holds)
             yield
-    finally:
-        os.umask(before)
 
 
 def _begin(manifest: Path, asked: dict[str, Any], holds: str) -> None:
