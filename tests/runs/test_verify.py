@@ -13,7 +13,7 @@ import confide
 from confide._disk import Checked
 from confide.cli import app
 from confide.errors import FolderError, MissingFileError
-from confide.runs import audit_scores, erase_signals
+from confide.runs import Model, audit_model, audit_scores, erase_signals
 from confide.runs.verify import verify_audit
 from confide.stores import AuditFolder, read_table
 
@@ -238,6 +238,23 @@ def test_predictions_of_others(table, tmp_path):
     cut(chunk(out, "logits", 2))
     (one,) = verify_audit(out).damage
     assert one.remedy.endswith("or read the predictions again into another --out.")
+
+
+def test_a_released_model(tmp_path):
+    rng = np.random.default_rng(0)
+    member = np.repeat(rng.permutation(30) % 2, 2)
+    target, other = rng.normal(size=(2, 60, 1))
+    audit_model(
+        Model(model=target, members=member),
+        cohort(),
+        tmp_path / "a",
+        references=[Model(model=other)],
+    )
+    found = verify_audit(tmp_path / "a")
+    assert (found.sound, found.state, found.n_models) == (True, "finished", 2)
+    cut(chunk(tmp_path / "a", "logits", 1))
+    (one,) = verify_audit(tmp_path / "a").damage
+    assert one.what == "model 1, records 0 to 59: damaged"
 
 
 def test_erased(out):

@@ -380,7 +380,7 @@ class _Reader:
             self.found.state = "unfinished"
             self.found.notes.append(f"{unfinished} models are not finished; run it again to go on.")
         summary = sizes.get("summary.json", {})
-        stale = bool(summary) and summary.get("n_models") != int(self.done.sum())
+        stale = bool(summary) and _n_models(summary) != int(self.done.sum())
         if n_due < len(RESULTS) or stale:
             self.found.notes.append(
                 f"The results are {'of other models' if stale else 'not all written'}; `confide "
@@ -413,6 +413,12 @@ class _Reader:
             table = f"{key[2:]}.parquet"
             if table in sizes and sizes[table] != n:
                 yield table, f"has {sizes[table]:,} rows, expected {n:,}"
+
+
+def _n_models(summary: Mapping[str, Any]) -> int | None:
+    """The models of an analysis; that of a released model counts its target alone."""
+    named = summary.get("models")
+    return len(named) if isinstance(named, list) else summary.get("n_models")
 
 
 def _read_result(file: Path) -> Any:
