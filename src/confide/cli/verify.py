@@ -35,24 +35,26 @@ def verify(
     if json:
         show.as_json(found.to_json())
     else:
-        _show(found, folder)
+        _show(found)
     if not found.sound:
         raise typer.Exit(1)
 
 
-def _show(found: Verified, folder: Path) -> None:
-    for one in found.damage[:_MOST_LINES]:
-        typer.echo(f"{one.file}: {one.what}")
+def _show(found: Verified) -> None:
+    for damage in found.damage[:_MOST_LINES]:
+        typer.echo(f"{damage.file}: {damage.what}")
     if len(found.damage) > _MOST_LINES:
         typer.echo(f"and {len(found.damage) - _MOST_LINES:,} more; --json lists all")
     for remedy in dict.fromkeys(one.remedy for one in found.damage):
         files = dict.fromkeys(one.file for one in found.damage if one.remedy == remedy)
         show.tables([f"{', '.join(files)}: {remedy}"])
-    show.tables([*(f"Warning: {one}" for one in found.warnings), *found.notes])
+    for one in (*(f"Warning: {warning}" for warning in found.warnings), *found.notes):
+        show.tables([one])
     models = ""
     if found.n_models is not None:
         models = f" {found.n_finished:,} of {found.n_models:,} models are finished."
-    show.tables([f"Read: {'; '.join(found.read)}."])
+    if found.read:
+        show.tables([f"Read: {'; '.join(found.read)}."])
     n = len(found.damage)
     what = "1 thing is" if n == 1 else f"{n:,} things are"
     verdict = "Sound" if found.sound else f"Damaged: {what} not as written"

@@ -22,7 +22,7 @@ from confide.runs.canaries import canary_records
 from confide.runs.erase import REMOVED, TABLES, without_seeds
 from confide.runs.looks import Until
 from confide.runs.models import Progress, cohort_from_table, model_seeds, silent
-from confide.stores import AuditFolder, read_json, read_table
+from confide.stores import FORMAT, AuditFolder, read_json, read_table
 
 RESULTS = (*(f"{name}.parquet" for name in TABLES), "summary.json", "summary.md", "report.html")
 """What an analysis writes, in this order."""
@@ -133,12 +133,11 @@ def _manifest(path: Path, found: Verified) -> dict[str, Any] | None:
         return stored
     try:
         return AuditFolder.read(path).manifest
-    except FolderError as error:
-        if isinstance(stored, dict) and stored.get("format", 1) != 1:
+    except FolderError:
+        if isinstance(stored, dict) and stored.get("format", FORMAT) != FORMAT:
             raise  # of another version
         what = "entries are missing or are none that confide writes"
         found.damage.append(Damage(file="manifest.json", what=what, remedy=remedy))
-        del error
         return None
 
 
@@ -146,20 +145,21 @@ def _erased(path: Path, manifest: Mapping[str, Any], found: Verified) -> None:
     """An erased folder holds nothing that tells members."""
     state = str(manifest["format"])
     found.state = "erased"
-    found.notes.append(f"The signals were {state}." if state.startswith("erased") else state)
     remedy = f"Run `confide audit erase {shlex.quote(str(path))}` again."
+
+    def add(file: str, what: str) -> None:
+        found.damage.append(Damage(file=file, what=what, remedy=remedy))
+
     if not state.startswith("erased on "):
-        found.notes.pop()
-        what = f"erasing was interrupted ({state})"
-        found.damage.append(Damage(file="manifest.json", what=what, remedy=remedy))
-    elif without_seeds(dict(manifest)) != manifest:
-        what = "holds seeds, from which members can be drawn again"
-        found.damage.append(Damage(file="manifest.json", what=what, remedy=remedy))
+        add("manifest.json", f"erasing was interrupted ({state})")
+        return
+    found.notes.append(f"The signals were {state}.")
+    if without_seeds(dict(manifest)) != manifest:
+        add("manifest.json", "holds seeds, from which members can be drawn again")
     for name in REMOVED:
-        if (path / name).exists() and state.startswith("erased on "):
-            what = "is there, although the folder was erased"
-            found.damage.append(Damage(file=name, what=what, remedy=remedy))
-    found.read.append("no signals, masks or seeds were found" if found.sound else "manifest.json")
+        if (path / name).exists():
+            add(name, "is there, although the folder was erased")
+    found.read.append("manifest.json and the names of files")
 
 
 def _modes(path: Path, found: Verified) -> None:
