@@ -236,3 +236,12 @@ def test_what_is_a_challenge(made, tmp_path):
 def test_without_a_second_challenge(made):
     (made.path / challenge.TARGET_IMAGES).unlink()
     assert ChallengeFolder.read(made.path).target_images == ()
+
+
+@pytest.mark.parametrize("content", [None, []])
+def test_a_second_challenge_that_was_lost_is_named(made, content):
+    (made.path / challenge.TARGET_IMAGES).unlink()
+    if content is not None:
+        put(made.path / challenge.TARGET_IMAGES, content)
+    with pytest.raises(MissingFileError, match=challenge.TARGET_IMAGES):
+        ChallengeFolder.read(made.path).target_means()

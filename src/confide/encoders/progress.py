@@ -131,7 +131,7 @@ def read_progress(beside: Path) -> Progress:
         return Progress.model_validate(read_json(file))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
+        where = ".".join(str(part) for part in first["loc"])[:80]
         raise FolderError(
             f"{file} is damaged or of another version of confide ({where}: {first['msg']}); "
             "restore it from a copy, or encode again with another --out."

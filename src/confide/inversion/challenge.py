@@ -213,6 +213,10 @@ class ChallengeFolder:
         ------
         MissingFileError, TableError, ReleaseError : they are not there, or damaged
         """
+        if not self.target_images:
+            raise MissingFileError(
+                f"{self.path / TARGET_IMAGES} is missing or empty; challenge 2 cannot be scored."
+            )
         file, found = self._private(TRUTH), {}
         names, folder = Names(self.target_images), self._private(TARGETS)
         for given, reference in read_pairs(file).items():
