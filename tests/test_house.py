@@ -111,22 +111,6 @@ def test_no_file_is_too_long():
     assert not long
 
 
-def test_nothing_is_unpickled():
-    banned = (
-        "pickle.load",
-        "joblib.load",
-        "allow_pickle=True",
-        "yaml.unsafe",
-        "yaml.full",
-        "eval(",
-        "exec(",
-    )
-    for path in FILES:
-        text = path.read_text(encoding="utf-8").replace(".eval()", "")
-        for word in banned:
-            assert word not in text, f"{path}: {word}"
-
-
 def test_yaml_makes_plain_values_only():
     import yaml
 
