@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test lint docs bench clean
+.PHONY: demo test lint docs bench audit-dependencies clean
 
 demo: $(STAMP)        ## the main job on data that need no download; ends with two reports
 	$(BIN)/confide demo --out demo
@@ -26,6 +26,12 @@ bench: $(STAMP)       ## speed and memory; prints tables
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/encoding.py
 	$(BIN)/python benchmarks/inversion_assignment.py --phantoms 60 --width 512 --budget quick --problems 50
+
+audit-dependencies: $(STAMP)  ## known flaws of what is installed, asked of PyPI; fails if a package cannot be asked for
+	$(BIN)/python -m pip freeze --exclude-editable > $(VENV)/installed.txt
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/python -m pip install --quiet "pip-audit>=2.7,<3"
+	$(VENV)/audit/bin/pip-audit --strict --disable-pip --no-deps -r $(VENV)/installed.txt
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
