@@ -350,6 +350,13 @@ def test_a_record_twice_in_one_view_is_refused(table):
         predictions(frame.drop(index=7))
 
 
+def test_a_long_id_is_not_repeated_in_full(table):
+    frame = table().replace({"record": {"00003": "3" * 50_000}})
+    with pytest.raises(TableError, match="no row for record '333") as error:
+        predictions(frame.drop(index=3))
+    assert len(str(error.value)) < 500
+
+
 def test_settings_are_refused_before_anything_is_written(table, tmp_path):
     path = csv(table(), tmp_path / "t.csv")
     with pytest.raises(ArgumentError, match=r"'lirra'\. Did you mean 'lira'\?"):

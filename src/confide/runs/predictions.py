@@ -192,8 +192,8 @@ class _Reader:
             at = int(np.argmin(present))
             ids = pd.unique(frame["record"])
             raise TableError(
-                f"Model {plain(self.models[at // (n_records * n_views)])!r} has no row for record "
-                f"{plain(ids[at // n_views % n_records])!r}"
+                f"Model {plain(self.models[at // (n_records * n_views)])!r:.80} has no row for "
+                f"record {plain(ids[at // n_views % n_records])!r:.80}"
                 + (f", view number {at % n_views}" if n_views > 1 else "")
                 + "; every model predicts every record, members or not."
             )
@@ -220,7 +220,7 @@ class _Reader:
             row = int(where[np.flatnonzero((place == at) & (member[where] == 0))[0]])
             raise TableError(
                 f"Patient {_at(self.frame, 'patient', row)} is both in and out of model "
-                f"{plain(self.models[at // cohort.n_patients])!r} (member = 0 in row {row}); a "
+                f"{plain(self.models[at // cohort.n_patients])!r:.80} (member = 0 in row {row}); a "
                 "patient's records are all in or all out."
             )
         result: NDArray[np.bool_] = (n_member > 0).reshape(len(self.models), cohort.n_patients)
