@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from confide.errors import ArgumentError
+from confide.datasets.image_files import naming
+from confide.errors import ArgumentError, ImageError
 from fuzz import audit_readers, code_readers, data_readers
 from fuzz.reader import Bench, Reader
 from fuzz.sandbox import BrokenError
@@ -79,3 +80,8 @@ def test_every_reader_has_a_name_of_its_own():
     names = [one.name for one in READERS]
     assert len(set(names)) == len(names)
     assert sum(one.tries for one in READERS) > 300
+
+
+def test_memory_that_a_picture_asks_for_and_does_not_get(tmp_path):
+    with pytest.raises(ImageError, match="Row 3: .* is damaged"), naming(3, tmp_path / "a.png"):
+        raise MemoryError

@@ -46,6 +46,7 @@ _DAMAGED = (
     LookupError,
     ArithmeticError,
     EOFError,
+    MemoryError,  # a chunk of PNG that states 4 GiB
     struct.error,
     zlib.error,
 )
