@@ -83,5 +83,5 @@ def test_every_reader_has_a_name_of_its_own():
 
 
 def test_memory_that_a_picture_asks_for_and_does_not_get(tmp_path):
-    with pytest.raises(ImageError, match="Row 3: .* is damaged"), naming(3, tmp_path / "a.png"):
+    with pytest.raises(ImageError, match=r"Row 3: .* is damaged"), naming(3, tmp_path / "a.png"):
         raise MemoryError
