@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from confide.errors import ConfideError, FolderError
 
 REMEDY = "restore the folder from a copy, or audit again with another --out."
+_MOST_CHUNKS = 10**6
+"""Of a model; one of billions of records has fewer."""
 Fault = Literal["missing", "damaged", "unreadable"]
 """A chunk is not there, its checksum differs, or the system refuses to read it."""
 
@@ -120,6 +122,11 @@ def lost_chunks(folder: Any, name: str, *, read: bool = True) -> Iterator[LostCh
         raise FolderError(
             f"{folder.path / 'signals.zarr' / name} holds {array.shape[0]} models, the manifest "
             f"{len(done)}; {REMEDY}"
+        )
+    if array.chunks_per_model > _MOST_CHUNKS:
+        raise FolderError(
+            f"{folder.path / 'signals.zarr' / name / 'zarr.json'} is damaged, it says that a model "
+            f"has {array.chunks_per_model:,} chunks; {REMEDY}"
         )
     for model in range(len(done)):
         if not (done.any() if name == "membership" else done[model]):

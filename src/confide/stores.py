@@ -73,29 +73,38 @@ def owners_alone() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def claimed(path: Path, group: slice) -> Iterator[bool]:
+def claimed(path: Path, group: slice, *, wait: float = 0.0) -> Iterator[bool]:
     """Train a group of models as the only process that does; false if another one does.
 
-    Several processes may train models of one folder, each of which writes other chunks; they take
-    the folder's own lock only for a moment.
+    Several processes may train models of one folder, each of which writes other chunks.  They take
+    the folder's own lock only for a moment, to claim a group and to say that it is finished; who
+    holds that lock and finds no claim is alone.
+
+    Parameters
+    ----------
+    path, group : the audit folder, and the numbers of the models
+    wait : seconds to wait for the folder's lock
+
+    Raises
+    ------
+    FolderError : another process holds the folder's lock all the while, or the folder was erased
     """
-    lock = path / f"{_CLAIM}{group.start:06}.lock"
-    held = FileLock(lock, mode=0o600)
-    with disk_errors(path), contextlib.suppress(Timeout):
-        held.acquire(timeout=0)
+    held = FileLock(path / f"{_CLAIM}{group.start:06}.lock", mode=0o600)
+    with alone(path / ".lock", path, wait=wait), disk_errors(path):
+        AuditFolder.read(path)
+        with contextlib.suppress(Timeout):
+            held.acquire(timeout=0)
     try:
         yield held.is_locked
     finally:
-        if held.is_locked:
-            lock.unlink(missing_ok=True)
-            held.release()
+        held.release()
 
 
 def refuse_claims(path: Path) -> None:
     """Refuse a folder while other processes train models of it; the folder's lock is held."""
     for lock in path.glob(f"{_CLAIM}*.lock"):
         with alone(lock, path):
-            lock.unlink(missing_ok=True)  # of a process that was killed
+            lock.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -243,7 +252,7 @@ class AuditFolder:
     ) -> Iterator[AuditFolder]:
         with disk_errors(path):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if not (path / "manifest.json").exists() and _foreign(path):
+            if _foreign(path):
                 raise FolderError(
                     f"{path} is not empty and is not an audit folder; choose another --out."
                 )
@@ -326,7 +335,10 @@ class AuditFolder:
             # Empty chunks are written too, so that a chunk that is not there is one lost.
             with zarr.config.set({"array.write_empty_chunks": True}):
                 return Checked(zarr.open_group(where, mode="r+")[name], self.path)
-        except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
+        except (
+            *(ValueError, LookupError, TypeError, AttributeError, OSError),
+            RecursionError,  # of brackets within brackets
+        ) as error:
             raise FolderError(
                 f"{where / name / 'zarr.json'}, or the one above it, cannot be read; {REMEDY}"
             ) from error
@@ -356,7 +368,10 @@ class AuditFolder:
 
 def _foreign(path: Path) -> bool:
     # A kill before the first manifest leaves only its partial file, and the lock.
-    return any(p.name != ".lock" and p.suffix != ".partial" for p in path.iterdir())
+    # Listed once: another process may be beginning the folder just now.
+    names = [p.name for p in path.iterdir()]
+    others = [name for name in names if name != ".lock" and not name.endswith(".partial")]
+    return bool(others) and "manifest.json" not in others
 
 
 def _whole(manifest: dict[str, Any]) -> bool:

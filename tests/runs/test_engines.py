@@ -1,9 +1,11 @@
 """Models that several processes train: workers of one run, and jobs that share a folder."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from confide.cohort import Cohort
 from confide.config import load
 from confide.errors import ArgumentError, FolderError, MismatchError, TrainingError
 from confide.runs import analyse, engines, erase_signals, run_config
+from confide.runs import study as study_module
 from confide.runs.engines import Job, Processes, run_by
 from confide.runs.study import Study
 from confide.stores import AuditFolder, claimed
@@ -78,6 +81,8 @@ class TestJobs:
         last = study()
         assert last.train_some(tmp_path / "parts", 0, 12) == 12
         assert len(first.trainer.trained) == len(last.trainer.trained) == 4
+        assert list((tmp_path / "parts").glob(".models-*"))
+        study().train(tmp_path / "parts")  # has nothing to do but to clean up
         assert same(tmp_path / "whole", tmp_path / "parts")
         for name in ("whole", "parts"):
             analyse(tmp_path / name)
@@ -115,6 +120,54 @@ class TestJobs:
         assert len(ours.trainer.trained) == 6
         assert not writing.exists()
         assert not list((tmp_path / "out").glob(".models-*"))
+
+    def test_between_two_groups_others_may_write(self, tmp_path, monkeypatch):
+        """And nobody trains models of a folder that is theirs meanwhile."""
+        monkeypatch.setattr(study_module, "_PATIENCE", 0.1)
+
+        def after_a_group(done, total):
+            folder.enter_context(study().opened(tmp_path / "out"))
+
+        ours = study()
+        with ExitStack() as folder, pytest.raises(FolderError, match="in use by another process"):
+            ours.train_some(tmp_path / "out", 0, 4, after_a_group)
+        assert len(ours.trainer.trained) == 2
+        assert states(tmp_path / "out") == [True] * 2 + [False] * 10
+
+    def test_an_erased_folder_stays_empty(self, tmp_path):
+        study().train(tmp_path / "out")
+        analyse(tmp_path / "out")
+        kept = AuditFolder.read(tmp_path / "out").manifest["cohort_sha256"]
+        erase_signals(tmp_path / "out")
+        assert kept not in (tmp_path / "out" / "manifest.json").read_text()
+        with (
+            pytest.raises(FolderError, match="were erased on"),
+            claimed(tmp_path / "out", slice(0, 2)),
+        ):
+            pass
+        assert not (tmp_path / "out" / "signals.zarr").exists()
+
+    def test_jobs_that_begin_a_folder_together(self, tmp_path, monkeypatch):
+        """One finds it empty, and then the other's files in it."""
+        out, mkdir = tmp_path / "out", Path.mkdir
+
+        def made(path, *arguments, **named):
+            mkdir(path, *arguments, **named)
+            if path == out:
+                monkeypatch.setattr(Path, "mkdir", mkdir)
+                study().train_some(out, 0, 2)
+
+        monkeypatch.setattr(Path, "mkdir", made)
+        assert study().train_some(out, 2, 4) == 4
+
+    @pytest.mark.parametrize("name", ["logits", "membership"])
+    def test_an_array_that_was_lost_is_made_again(self, tmp_path, name):
+        study().train(tmp_path / "whole")
+        study().train(tmp_path / "out")
+        (tmp_path / "out" / "signals.zarr" / name / "zarr.json").unlink()
+        study().train(tmp_path / "out")
+        assert same(tmp_path / "whole", tmp_path / "out")
+        assert all(states(tmp_path / "out"))
 
     @pytest.mark.parametrize("given", [(0, 13), (-2, 4), (4, 4), (6, 4)])
     def test_ranges_that_are_none(self, tmp_path, given):
@@ -173,6 +226,11 @@ class TestProcesses:
     def test_workers_that_fail_and_that_die(self, tmp_path, monkeypatch):
         asked, groups = job(tmp_path), [slice(4, 8), slice(8, 12)]
         with Processes(1) as engine:
+            ((_, pid),) = engine.each(working.number, asked, groups[:1])
+            os.kill(pid, signal.SIGKILL)  # while it has nothing to do
+            until(lambda: not alive(pid))
+            with pytest.raises(RuntimeError, match="OddError"):
+                list(engine.each(working.odd, asked, groups[:1]))
             with pytest.raises(TrainingError, match=r"^Models 4 to 7: diverged"):
                 list(engine.each(working.fail, asked, groups[:1]))
             # Killed by the first group and by the second, and replaced.

@@ -122,7 +122,7 @@ def test_sound(whole):
             lambda out: shutil.rmtree(out / "signals.zarr" / "heldout_logits"),
             "signals.zarr/heldout_logits",
             "the array is missing",
-            "Restore it from a copy",
+            f"{AGAIN}; it makes the array again.",
         ),
         (
             lambda out: cut(out / "signals.zarr" / "logits" / "zarr.json"),
@@ -157,6 +157,17 @@ def test_damage_is_named_with_what_mends_it(out, damage, file, what, remedy):
     assert [one.file for one in found.damage] == [file]
     assert found.damage[0].what.startswith(what)
     assert remedy in found.damage[0].remedy
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_what_a_damaged_description_of_an_array_claims_costs_nothing(out, nested):
+    path = out / "signals.zarr" / "membership" / "zarr.json"
+    stored = json.loads(path.read_text())
+    stored["shape"][1] = 10**12
+    path.write_text("[" * 10**5 if nested else json.dumps(stored))
+    with pytest.raises(FolderError, match=r"zarr\.json.*(cannot be read|is damaged)"):
+        AuditFolder.read(out).check_complete("membership")
+    assert not verify_audit(out).sound
 
 
 def test_members_that_the_design_does_not_draw(out):

@@ -16,6 +16,21 @@ def die_once(job, group):
     return group.start, os.getpid()
 
 
+def number(job, group):
+    return os.getpid()
+
+
+class OddError(Exception):
+    """Cannot be made again from what it says."""
+
+    def __init__(self, one, other):
+        super().__init__(f"{one} and {other}")
+
+
+def odd(job, group):
+    raise OddError("this", "that")
+
+
 def die(job, group):
     os.kill(os.getpid(), signal.SIGKILL)
 

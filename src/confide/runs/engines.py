@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -116,7 +117,7 @@ def run_by(
 
 
 def _begun(job: Job, _: slice) -> None:
-    with job.study().opened(job.out):
+    with owners_alone(), job.study().opened(job.out):
         pass
 
 
@@ -172,10 +173,11 @@ class Processes:
         left = list(groups)
         tries = 0
         while left:
-            futures: dict[Future[_Result], slice] = {
-                self._pool.submit(function, job, group): group for group in left
-            }
             try:
+                with _no_interrupt():  # which workers that begin inherit
+                    futures: dict[Future[_Result], slice] = {
+                        self._pool.submit(_told, function, job, group): group for group in left
+                    }
                 for future in as_completed(futures):
                     found = future.result()
                     left.remove(futures[future])
@@ -201,6 +203,27 @@ def _knock(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
+def _told(function: Callable[[Job, slice], _Result], job: Job, group: slice) -> _Result:
+    """Call it; what goes wrong becomes an error that can be sent from one process to another."""
+    try:
+        return function(job, group)
+    except (ConfideError, MemoryError, OSError):
+        raise
+    except BaseException as error:
+        said = "".join(traceback.format_exception(error))
+        raise RuntimeError(f"A worker failed.\n{said}") from None
+
+
+@contextlib.contextmanager
+def _no_interrupt() -> Iterator[None]:
+    """Ctrl-C waits, and processes that are begun meanwhile never hear of it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _devices() -> list[str]:
     """The GPUs of this machine, as CUDA_VISIBLE_DEVICES names them."""
     import torch
@@ -212,7 +235,6 @@ def _devices() -> list[str]:
 
 def _enter(reader: Connection, counter: Any, n: int, devices: list[str]) -> None:
     """Begin a worker: its share of the machine, and its end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the first process decides
     with counter.get_lock():
         number = counter.value
         counter.value += 1
@@ -220,7 +242,7 @@ def _enter(reader: Connection, counter: Any, n: int, devices: list[str]) -> None
         os.environ["CUDA_VISIBLE_DEVICES"] = devices[number % len(devices)]
     import torch
 
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // n))
+    torch.set_num_threads(max(1, torch.get_num_threads() // n))
 
     def watch() -> None:
         with contextlib.suppress(EOFError, OSError):

@@ -120,6 +120,7 @@ def _erase(out: Path) -> dict[str, Any]:
     state = str(manifest["format"])
     if not state.startswith((_BEGUN, _DONE)):
         manifest = without_seeds(manifest)
+        manifest.pop("cohort_sha256", None)  # it covers who was held out
         if source is not None:
             # It covers a membership list: a guess could be checked against it.
             manifest.pop("fingerprint", None)

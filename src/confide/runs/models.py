@@ -115,6 +115,14 @@ def store_fit(
         array[group] = part
 
 
+def begin_again(folder: AuditFolder) -> None:
+    """Say in the manifest that no model is finished, and no look was taken."""
+    folder.manifest["models"] = ["pending"] * len(folder.manifest["models"])
+    if isinstance(until := folder.manifest.get("until"), dict):
+        folder.manifest["until"] = until | {"stopped_at": None, "why": None}
+    folder.save()
+
+
 def model_seeds(seed: int, n_models: int) -> list[int]:
     """One seed a model, apart from the stream of the masks; the same for any number of models."""
     children = np.random.SeedSequence(seed, spawn_key=(1,)).spawn(n_models)

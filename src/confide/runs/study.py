@@ -19,6 +19,7 @@ from confide.errors import ArgumentError
 from confide.runs.looks import BLOCK, Rule, Until, planned, train_until
 from confide.runs.models import (
     Progress,
+    begin_again,
     cohort_fingerprint,
     cohort_table,
     environment,
@@ -159,21 +160,24 @@ class Study:
         """The table of records and the arrays, where they are not there yet."""
         if not (folder.path / "cohort.parquet").exists():
             folder.write_cohort(cohort_table(self.cohort, self.heldout, self.canary))
-        if not folder.has_array("membership"):
+        absent = not folder.has_array("membership")
+        if absent:
             folder.create_array("membership", self.membership.shape, np.bool_)
-        if not folder.done.any():
+        if absent or not folder.done.any():
             folder.array("membership")[:] = self.membership
-        shape = self.trainer.logits_shape
-        if shape is None:
-            return  # made for the first models
-        sizes = {"logits": self.cohort.n_records}
+        n, shape = self.cohort.n_records, self.trainer.logits_shape
+        sizes: dict[str, tuple[int, tuple[int, ...] | None]] = {"logits": (n, shape)}
         if self.heldout is not None:
-            sizes["heldout_logits"] = self.heldout.n_records
-        for name, n_records in sizes.items():
-            if not folder.has_array(name):
-                folder.create_array(name, (self.n_models, n_records, *shape), np.float32)
-        if self.trainer.keeps_traces and not folder.has_array("trace"):
-            folder.create_array("trace", (self.n_models, self.cohort.n_records), np.float32)
+            sizes["heldout_logits"] = (self.heldout.n_records, shape)
+        if self.trainer.keeps_traces:
+            sizes["trace"] = (n, ())
+        for name, (n_records, rest) in sizes.items():
+            if folder.has_array(name):
+                continue
+            if folder.done.any():
+                begin_again(folder)  # it was lost, and what it held of all models with it
+            if rest is not None:  # else it is made for the first models
+                folder.create_array(name, (self.n_models, n_records, *rest), np.float32)
 
     def fit(self, folder: AuditFolder, group: slice) -> list[int] | None:
         """Train a group of models and put what they say into signals.zarr; mark nothing done.
@@ -235,7 +239,7 @@ class Study:
             _check_range(first, last, folder)
             todo = list(groups_of(folder, first, last))
         for group in todo:
-            with claimed(out, group) as ours:
+            with claimed(out, group, wait=_PATIENCE) as ours:
                 if ours:
                     self._train_one(out, group)
             progress(int(AuditFolder.read(out).done[first:last].sum()), last - first)

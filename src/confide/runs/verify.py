@@ -271,7 +271,8 @@ class _Reader:
             due.add("heldout_logits")
         if self.done.any():
             for name in sorted(due - has):
-                self.add(f"signals.zarr/{name}", "the array is missing", self.elsewhere)
+                remedy = f"{self.again}; it makes the array again." if self.own else self.again
+                self.add(f"signals.zarr/{name}", "the array is missing", remedy)
         for name in sorted(has):
             try:
                 array = self.folder.array(name)
