@@ -20,7 +20,7 @@ import traceback
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-sys.path[:1] = [str(ROOT / "tests"), str(ROOT / "src")]  # not this folder: `fuzz` is that of tests
+sys.path[:1] = [str(ROOT / "tests"), str(ROOT / "src")]
 
 HEADROOM = 4 * 2**30
 """Bytes of address space that a process may take beyond what it has when its files are made."""
@@ -29,7 +29,7 @@ PART = 6000  # inputs that one process takes
 
 
 def readers():
-    from fuzz import audit_readers, code_readers, data_readers
+    from fuzzing import audit_readers, code_readers, data_readers
 
     return [*data_readers.READERS, *code_readers.READERS, *audit_readers.READERS]
 
@@ -38,7 +38,7 @@ def child(name, first, n, into):
     """Try inputs `first` to `first + n`; tell of each in lines of JSON."""
     import torch  # before the limit, since it maps much that it does not use
 
-    from fuzz.reader import Bench
+    from fuzzing.reader import Bench
 
     torch.set_num_threads(1)
     (reader,) = [one for one in readers() if one.name == name]
@@ -111,7 +111,7 @@ def waited(process, into):
 
 def keep(name, line, crashes):
     """Write an input that a reader could not take to a folder of its own."""
-    from fuzz.reader import Bench
+    from fuzzing.reader import Bench
 
     place = crashes / f"{name.replace('/', '_').replace(' ', '_')}-{line['number']}"
     place.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,7 @@ from confide.inversion import challenge_files
 from confide.runs import logdir_files, model_archives, pdf
 from confide.runs.encode import encode
 from confide.runs.launch import run_config
-from fuzz.sandbox import watched
+from fuzzing.sandbox import watched
 from runs.coding import new_key, unlock
 
 SRC = Path(__file__).parents[1] / "src" / "confide"

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from confide.errors import ConfideError
-from fuzz.mutate import altered
-from fuzz.sandbox import BrokenError, Peak, watched
+from fuzzing.mutate import altered
+from fuzzing.sandbox import BrokenError, Peak, watched
 
 OUTSIDE = "outside"
 """A folder beside that of the files; links lead to it."""

@@ -29,7 +29,7 @@ from confide.inversion.submission import Submission, score_submission
 from confide.runs.coded import train_on_codes
 from confide.runs.predict import predict
 from encoders.releases import publish
-from fuzz.reader import Reader
+from fuzzing.reader import Reader
 
 SECRET = bytes(range(32))
 PASSPHRASE = "correct horse"  # noqa: S105 - of a test

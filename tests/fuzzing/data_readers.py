@@ -21,7 +21,7 @@ from confide.datasets.reading import each
 from confide.datasets.wfdb import read_signals
 from confide.errors import ConfideError
 from confide.runs.model_settings import ModelConfig
-from fuzz.reader import Reader
+from fuzzing.reader import Reader
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "datasets"))  # tests are imported from files
 from dicom_files import dataset, save

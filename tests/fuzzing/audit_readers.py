@@ -18,7 +18,7 @@ from confide.runs.figures import write_figures
 from confide.runs.model_files import open_model
 from confide.runs.predictions import read_predictions
 from confide.training.settings import Performance
-from fuzz.reader import Reader
+from fuzzing.reader import Reader
 from reports import certificates
 from runs.comparing import make as make_audit
 from runs.conftest import make_table

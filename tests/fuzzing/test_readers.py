@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from confide.datasets.image_files import naming
 from confide.errors import ArgumentError, ImageError
-from fuzz import audit_readers, code_readers, data_readers
-from fuzz.reader import Bench, Reader
-from fuzz.sandbox import BrokenError
+from fuzzing import audit_readers, code_readers, data_readers
+from fuzzing.reader import Bench, Reader
+from fuzzing.sandbox import BrokenError
 
 READERS = [*data_readers.READERS, *code_readers.READERS, *audit_readers.READERS]
 SAME = settings(
