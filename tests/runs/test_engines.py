@@ -165,7 +165,13 @@ class TestJobs:
         study().train(tmp_path / "whole")
         study().train(tmp_path / "out")
         (tmp_path / "out" / "signals.zarr" / name / "zarr.json").unlink()
-        study().train(tmp_path / "out")
+        ours = study()
+        if name == "logits":
+            with pytest.warns(RuntimeWarning, match="logits is missing; all models are trained"):
+                ours.train(tmp_path / "out")
+        else:
+            ours.train(tmp_path / "out")
+        assert len(ours.trainer.trained) == (12 if name == "logits" else 0)
         assert same(tmp_path / "whole", tmp_path / "out")
         assert all(states(tmp_path / "out"))
 
@@ -266,6 +272,14 @@ class TestProcesses:
             first.kill()
             first.wait()
         until(lambda: not alive(worker))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "[::1]:1", "127.0.0.1:99999", "no host:1"])
+def test_nobody_listens_there(address):
+    """Said at once; where Ray is not installed it is another error."""
+    pytest.importorskip("ray")
+    with pytest.raises(TrainingError, match="No Ray cluster answers at"):
+        engines.Ray(address)
 
 
 def until(condition, seconds=120):

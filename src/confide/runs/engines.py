@@ -200,7 +200,7 @@ def _knock(address: str) -> None:
     """Fail at once where nobody listens; Ray would try for minutes."""
     host, found, port = address.rpartition(":")
     if found and port.isdecimal() and "/" not in host:
-        socket.create_connection((host, int(port)), timeout=10).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 def _told(function: Callable[[Job, slice], _Result], job: Job, group: slice) -> _Result:
@@ -276,7 +276,7 @@ class Ray:
         try:
             _knock(address)
             ray.init(address=address, log_to_driver=False)
-        except (OSError, RuntimeError, ValueError) as error:
+        except (OSError, OverflowError, RuntimeError, ValueError) as error:
             raise TrainingError(
                 f"No Ray cluster answers at {address!r:.200} ({str(error).rstrip('.')}); give the "
                 "address that `ray start --head` printed, such as 10.0.0.5:6379."

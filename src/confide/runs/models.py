@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import warnings
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from typing import Any
@@ -115,12 +116,17 @@ def store_fit(
         array[group] = part
 
 
-def begin_again(folder: AuditFolder) -> None:
-    """Say in the manifest that no model is finished, and no look was taken."""
+def begin_again(folder: AuditFolder, lost: str) -> None:
+    """Say in the manifest that no model is finished: an array of that name was lost."""
     folder.manifest["models"] = ["pending"] * len(folder.manifest["models"])
     if isinstance(until := folder.manifest.get("until"), dict):
         folder.manifest["until"] = until | {"stopped_at": None, "why": None}
     folder.save()
+    warnings.warn(
+        f"{folder.path / 'signals.zarr' / lost} is missing; all models are trained again.",
+        RuntimeWarning,
+        stacklevel=2,
+    )
 
 
 def model_seeds(seed: int, n_models: int) -> list[int]:

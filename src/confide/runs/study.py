@@ -175,7 +175,7 @@ class Study:
             if folder.has_array(name):
                 continue
             if folder.done.any():
-                begin_again(folder)  # it was lost, and what it held of all models with it
+                begin_again(folder, name)
             if rest is not None:  # else it is made for the first models
                 folder.create_array(name, (self.n_models, n_records, *rest), np.float32)
 

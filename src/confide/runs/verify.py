@@ -388,8 +388,9 @@ class _Reader:
                 f"audit report {quoted}` writes them."
             )
             self.found.state = "unfinished"
-        if summary and not stale and self.cohort is not None:
-            for name, what in self.contradictions(sizes):
+        if summary and not stale and self.cohort is not None and self.table is not None:
+            real = self.cohort.select(~canary_records(self.table))
+            for name, what in _contradictions(sizes, real):
                 self.add(name, what, remedy)
 
     def unfinished(self) -> int:
@@ -400,20 +401,19 @@ class _Reader:
         due = len(self.done) if until is None else until.n_due
         return int((~self.done[:due]).sum())
 
-    def contradictions(self, sizes: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """Files whose numbers of records or patients are not those of the cohort."""
-        assert self.cohort is not None and self.table is not None  # noqa: S101, PT018
-        real = self.cohort.select(~canary_records(self.table))
-        counts = {"n_records": real.n_records, "n_patients": real.n_patients}
-        for key, n in counts.items():
-            if sizes["summary.json"].get(key) != n:
-                yield (
-                    "summary.json",
-                    f"is about {sizes['summary.json'].get(key)} {key[2:]}, not {n}",
-                )
-            table = f"{key[2:]}.parquet"
-            if table in sizes and sizes[table] != n:
-                yield table, f"has {sizes[table]:,} rows, expected {n:,}"
+
+def _contradictions(sizes: Mapping[str, Any], cohort: Cohort) -> Iterator[tuple[str, str]]:
+    """Files whose numbers of records or patients are not those of the cohort."""
+    counts = {"n_records": cohort.n_records, "n_patients": cohort.n_patients}
+    for key, n in counts.items():
+        if sizes["summary.json"].get(key) != n:
+            yield (
+                "summary.json",
+                f"is about {sizes['summary.json'].get(key)!r:.80} {key[2:]}, not {n}",
+            )
+        table = f"{key[2:]}.parquet"
+        if table in sizes and sizes[table] != n:
+            yield table, f"has {sizes[table]:,} rows, expected {n:,}"
 
 
 def _n_models(summary: Mapping[str, Any]) -> int | None:
