@@ -15,10 +15,11 @@ from confide.models import build
 from confide.models.layers import initialise
 from confide.training import augment
 from confide.training.forward import compiled, forward, loss_function
-from confide.training.loop import Dice, decay_at, evaluate, train
+from confide.training.loop import Dice, evaluate, train
 from confide.training.plan import Plan
 from confide.training.records import Records
 from confide.training.settings import Performance, TrainSettings
+from confide.training.step import decay_at
 from confide.training.stream import batches
 
 N_ALL, N_AUDITED = 60, 48

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,38 @@ SLOPE = 0.1  # of every leaky ReLU
 def leaky_relu(x: Tensor) -> Tensor:
     """Leaky ReLU with the slope that all architectures use."""
     return functional.leaky_relu(x, SLOPE)
+
+
+def fuses(x: Tensor) -> bool:
+    """Whether :func:`norm_act` has a kernel for images `x` as they are.
+
+    That is on a CUDA device.  Not under torch.compile, which fuses by itself, nor where torch.func
+    shows many images as one.
+    """
+    return (
+        x.is_cuda
+        and not torch.compiler.is_compiling()
+        and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+        and find_spec("triton") is not None
+    )
+
+
+def norm_act(norm: nn.GroupNorm, x: Tensor, more: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """leaky_relu(norm(s)) and s, where s = x + more; (n, channels, height, width) each.
+
+    In one kernel where there is one, see :mod:`confide.models.fused_norm`.
+    """
+    channels, groups = norm.num_channels, norm.num_groups
+    # Of as many channels as Triton can count in; a divisor of a power of two is another one.
+    if fuses(x) and channels & (channels - 1) == 0:
+        from confide.models.fused_norm import NormAct
+
+        both: tuple[Tensor, Tensor] = NormAct.apply(  # type: ignore[no-untyped-call]
+            x, more, norm.weight, norm.bias, groups, norm.eps, SLOPE
+        )
+        return both
+    x = x if more is None else x + more
+    return leaky_relu(norm(x)), x
 
 
 def n_groups(channels: int, wanted: int, smallest: int = 1) -> int:

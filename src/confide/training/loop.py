@@ -24,7 +24,8 @@ from confide.training.forward import LossFunction, Weights, forward
 from confide.training.plan import Plan
 from confide.training.records import Records
 from confide.training.regularise import Chances, width_of_head
-from confide.training.settings import SGD, TrainSettings
+from confide.training.settings import TrainSettings
+from confide.training.step import Step
 from confide.training.stream import balanced_batches, batches
 
 _VIEWS_SEED = 20220
@@ -58,6 +59,7 @@ def train(
     plan: Plan,
     after_epoch: Callable[[Weights], None] | None = None,
     best: BestEpoch | None = None,
+    step: Step | None = None,
 ) -> Weights:
     """Train one model for each of `members` and return the stacked (averaged) weights.
 
@@ -73,16 +75,16 @@ def train(
     after_epoch : called with the weights as they are, not their average, to look at and not to keep
     best : looks at the averaged weights after each epoch; training ends when all models have
         stopped
+    step : its steps, see :func:`confide.training.step.step_of`; they hold the weights that are
+        returned until they begin anew
 
     Raises
     ------
     TrainingError : the loss of a model that has not stopped is not finite; names its position
     """
-    device = records.inputs.device
     dice = [Dice.of(seed) for seed in seeds]
-    weights = {n: w.to(device).requires_grad_() for n, w in drawn(network, dice).items()}
-    average = {name: tensor.detach().clone() for name, tensor in weights.items()}
-    optimizer = optimizer_of(settings, list(weights.values()))
+    step = step or Step(loss_of, records, settings, plan)
+    step.begin(drawn(network, dice))
     streams = [
         _batches(rows, d, records, settings, plan) for rows, d in zip(members, dice, strict=True)
     ]
@@ -91,53 +93,33 @@ def train(
         [d.mixup for d in dice],
         [d.dropout for d in dice],
         (plan.batch, width_of_head(network) if settings.dropout else 0),
-        device,
+        records.inputs.device,
     )
-    stack = (len(dice), plan.batch)
-    step = 0
+    ahead = _epoch(streams, dice, settings, plan)
     for epoch in range(settings.epochs):
-        index = torch.stack([torch.stack(list(islice(s, plan.steps_per_epoch))) for s in streams])
-        index = index.to(device)
-        chance = None
-        if settings.augment != "none":
-            shape = (plan.steps_per_epoch, plan.batch)
-            chance = torch.stack([augment.draw(shape, d.chance) for d in dice]).to(device)
-        finite = torch.ones(len(dice), dtype=torch.bool, device=device)
-        for i in range(plan.steps_per_epoch):
-            step += 1
-            rows = index[:, i].flatten()
-            x = records.standardised(rows)
-            if chance is not None:
-                x = augment.apply(x, chance[:, i].flatten(0, 1), settings.augment)
-            y = records.label[rows]
-            x, y = x.view(*stack, *x.shape[1:]), y.view(*stack, *y.shape[1:])
-            loss = loss_of(weights, x, y, *chances.draw())
-            finite &= loss.detach().isfinite()
-            rate = settings.optimizer.lr * settings.schedule.factor(step / plan.steps)
-            optimizer.param_groups[0]["lr"] = rate
-            optimizer.zero_grad()
-            torch.autograd.backward(loss.sum())
-            optimizer.step()
-            follow(average, weights, decay_at(settings.ema, step))
-        if best is not None:
-            finite |= best.stopped
+        step.epoch(*ahead, chances)
+        if epoch + 1 < settings.epochs:  # drawn while the device works
+            ahead = _epoch(streams, dice, settings, plan)
+        finite = step.finite if best is None else step.finite | best.stopped
         _refuse_divergence(finite, f"in epoch {epoch + 1}", settings)
         if after_epoch is not None:
-            after_epoch(weights)
+            after_epoch(step.weights)
         if best is not None:
-            best.add(average)
+            best.add(step.average)
             if bool(best.stopped.all()):
                 break
-    return average if best is None else best.weights
+    return step.average if best is None else best.weights
 
 
-def decay_at(ema: float, step: int) -> float:
-    """Decay of the weight average after `step` steps: lower at the start; see TrainSettings.
-
-    >>> decay_at(0.995, 1), decay_at(0.995, 10_000), decay_at(0.0, 5)
-    (0.18181818181818182, 0.995, 0.0)
-    """
-    return min(ema, (1 + step) / (10 + step))
+def _epoch(
+    streams: Sequence[Iterator[Tensor]], dice: Sequence[Dice], settings: TrainSettings, plan: Plan
+) -> tuple[Tensor, Tensor | None]:
+    """Rows (n_models, n_steps, batch) of the next epoch, and the chances of their images."""
+    rows = torch.stack([torch.stack(list(islice(s, plan.steps_per_epoch))) for s in streams])
+    if settings.augment == "none":
+        return rows, None
+    shape = (plan.steps_per_epoch, plan.batch)
+    return rows, torch.stack([augment.draw(shape, d.chance) for d in dice])
 
 
 def evaluate(
@@ -152,7 +134,8 @@ def evaluate(
     n_all = len(records.inputs)
     n_models = len(next(iter(weights.values())))
     generator = torch.Generator().manual_seed(_VIEWS_SEED)
-    out = torch.empty(n_models, n_all, settings.views, records.n_outputs)
+    device = records.inputs.device
+    out = torch.empty(n_models, n_all, settings.views, records.n_outputs, device=device)
     with torch.no_grad():
         for view in range(settings.views):
             chance = augment.draw((n_all,), generator) if view else None
@@ -160,10 +143,10 @@ def evaluate(
                 part = slice(start, min(start + plan.rows_at_once, n_all))
                 x = records.standardised(part)
                 if chance is not None:
-                    x = augment.apply(x, chance[part].to(x.device), settings.augment)
-                out[:, part, view] = forward(network, weights, x[None], half=plan.half).cpu()
+                    x = augment.apply(x, chance[part].to(device), settings.augment)
+                out[:, part, view] = forward(network, weights, x[None], half=plan.half)
     _refuse_divergence(out.isfinite().flatten(1).all(dim=1), "at the end", settings)
-    return out.numpy()
+    return out.cpu().numpy()
 
 
 def _batches(
@@ -182,24 +165,6 @@ def drawn(network: nn.Module, dice: Sequence[Dice]) -> Weights:
         initialise(network, d.weights)
         drawn.append({name: w.detach().clone() for name, w in network.named_parameters()})
     return {name: torch.stack([weights[name] for weights in drawn]) for name in drawn[0]}
-
-
-def optimizer_of(settings: TrainSettings, weights: list[Tensor]) -> torch.optim.Optimizer:
-    """The optimizer of the settings, for stacked weights."""
-    o = settings.optimizer
-    if isinstance(o, SGD):
-        return torch.optim.SGD(
-            weights, lr=o.lr, momentum=o.momentum, weight_decay=o.weight_decay, fused=True
-        )
-    return torch.optim.AdamW(
-        weights, lr=o.lr, betas=o.betas, weight_decay=o.weight_decay, fused=True
-    )
-
-
-@torch.no_grad()
-def follow(average: Weights, weights: Weights, decay: float) -> None:
-    """Move the average of the weights towards them, in place."""
-    torch._foreach_lerp_(list(average.values()), list(weights.values()), 1.0 - decay)
 
 
 def _refuse_divergence(finite: Tensor, when: str, settings: TrainSettings) -> None:

@@ -44,6 +44,8 @@ _MEMORY = {"cpu": 2**28, "cuda": 16 * 2**30}  # bytes that one stack may take
 # Compiling took 12 to 20 s on that machine, once for all stacks of a size, and saved 54 ms a step
 # of 128 tables, 5 ms of 16 and 3 ms of one small CNN.
 _STEPS_TO_COMPILE = 1000
+# Networks whose steps are the same operations each time, as nobody knows of a network of one's own.
+_RECORDED = {"tabular_resnet", "small_cnn", "wrn", "resnet1d", "vit"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +59,7 @@ class Plan:
     models_at_once : models in one stack
     rows_at_once : records evaluated together
     compiles : whether to use torch.compile
+    replays : whether steps are recorded as a CUDA graph
     half : whether to compute in bfloat16
     """
 
@@ -66,6 +69,7 @@ class Plan:
     models_at_once: int
     rows_at_once: int
     compiles: bool
+    replays: bool
     half: bool
 
     @classmethod
@@ -90,17 +94,34 @@ class Plan:
         else:
             at_once = performance.models_at_once
         compiles = performance.compile
+        if compiles == "auto":
+            compiles = (
+                device == "cuda"
+                and steps >= _STEPS_TO_COMPILE
+                and not (at_once == 1 and _fused(train.model))
+            )
+        half = performance.precision == "bfloat16"
+        if performance.precision == "auto":
+            half = device == "cuda" and _fused(train.model) and train.privacy is None
         return cls(
             batch=batch,
             steps_per_epoch=steps_per_epoch,
             steps=steps,
             models_at_once=at_once,
             rows_at_once=max(1, _MEMORY[device] // (4 * floats * at_once)),
-            compiles=device == "cuda" and steps >= _STEPS_TO_COMPILE
-            if compiles == "auto"
-            else compiles,
-            half=performance.precision == "bfloat16",
+            compiles=compiles,
+            replays=device == "cuda"
+            and performance.compile is not False
+            and train.model.name in _RECORDED
+            and train.privacy is None
+            and not (train.label_smoothing or train.dropout or train.mixup),
+            half=half,
         )
+
+
+def _fused(model: ModelSettings) -> bool:
+    """Whether one such network has kernels of its own, see confide.models.fused_norm."""
+    return isinstance(model, WRNSettings) and model.width & (model.width - 1) == 0
 
 
 def activations(model: ModelSettings, input_shape: tuple[int, ...]) -> int:

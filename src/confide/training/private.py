@@ -26,11 +26,12 @@ from confide.training.clipped import Blocks, RowGradients, factors, row_gradient
 from confide.training.dev import BestEpoch
 from confide.training.device import tensor_float32
 from confide.training.forward import Weights
-from confide.training.loop import Dice, decay_at, drawn, follow, optimizer_of
+from confide.training.loop import Dice, drawn
 from confide.training.plan import Plan
 from confide.training.privacy import Privacy
 from confide.training.records import Records
 from confide.training.settings import Augment, TrainSettings
+from confide.training.step import decay_at, follow, optimizer_of
 
 Rows = NDArray[np.int64]
 

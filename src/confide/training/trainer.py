@@ -33,6 +33,7 @@ from confide.training.regularise import (
     width_of_head,
 )
 from confide.training.settings import Performance, TrainSettings
+from confide.training.step import Step, step_of
 from confide.training.trace import LossTraces
 
 
@@ -131,6 +132,7 @@ class TorchTrainer(Trainer):
                 "patient_sha256": sha256(np.asarray(patient, dtype="<i8").tobytes()).hexdigest()
             }
         self._losses: dict[int, LossFunction] = {}
+        self._step: tuple[int, Step] | None = None
         self.models_at_once = self._plan.models_at_once
         self.keeps_traces = self._settings.trace
         self.logits_shape = (self._settings.views, self._records.n_outputs)
@@ -199,9 +201,10 @@ class TorchTrainer(Trainer):
                 tf32=self._tf32,
                 best=best,
             )
+        step = self._step_of(len(rows))
         return train(
             self._network,
-            self._loss_of(len(rows)),
+            step.loss_of,
             self._records,
             rows,
             seeds,
@@ -209,7 +212,25 @@ class TorchTrainer(Trainer):
             self._plan,
             None if traces is None else traces.add,
             best,
+            step,
         )
+
+    def _step_of(self, n_models: int) -> Step:
+        """The one of the last stack if that was as large: one that is recorded holds memory."""
+        if self._step is None or self._step[0] != n_models:
+            self._step = None
+            self._step = (
+                n_models,
+                step_of(
+                    self._network,
+                    self._loss_of(n_models),
+                    self._records,
+                    self._settings,
+                    self._plan,
+                    n_models,
+                ),
+            )
+        return self._step[1]
 
     def _loss_of(self, n_models: int) -> LossFunction:
         """Made, and compiled where that pays, once for each size of stack."""
