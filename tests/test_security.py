@@ -33,9 +33,11 @@ UNPICKLERS = {"pickle", "cPickle", "_pickle", "marshal", "shelve", "dill", "clou
 NETWORK = {
     *("socket", "ssl", "http", "urllib", "urllib3", "requests", "httpx", "aiohttp", "ftplib"),
     *("smtplib", "telnetlib", "xmlrpc", "socketserver", "huggingface_hub", "fsspec", "ray"),
+    *("obstore", "boto3", "botocore"),
 }
 PROCESSES = {"subprocess", "multiprocessing", "pty"}
 ALLOWED = {
+    "_objects.py": {"obstore"},  # signals in an object store, where they are asked for
     "runs/engines.py": {"socket", "ray", "multiprocessing"},  # workers, where they are asked for
     "runs/pdf.py": {"subprocess"},  # the browser that prints
     "models/timm_nets.py": {"huggingface_hub"},  # weights by name, where they are asked for

@@ -47,6 +47,16 @@ class FolderError(ConfideError, OSError):
         return str(self.args[0]) if self.args else ""
 
 
+class StoreError(ConfideError, OSError):
+    """An object store that cannot be used: not reached, refused, or used by another audit.
+
+    Credentials are never part of the message.
+    """
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
 class MismatchError(ConfideError, ValueError):
     """A folder was begun with another configuration or other data; names the field."""
 

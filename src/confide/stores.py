@@ -13,6 +13,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,15 @@ import pandas as pd
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from confide._disk import REMEDY, Checked, cohort_is_as_written, forget_lost, lost_chunks
+from confide._disk import REMEDY, cohort_is_as_written, forget_lost, lost_chunks
 from confide._disk import disk_errors as disk_errors
-from confide.errors import FolderError, MismatchError, MissingFileError
+from confide._objects import in_store
+from confide._places import Checked, InFolder, Place
+from confide.errors import ConfideError, FolderError, MismatchError, MissingFileError
 
 FORMAT = 1
-_CHUNK_BYTES = 8_000_000
+_CHUNK_BYTES = 5_000_000
+"""An object store takes so much in one request; of an upload in parts, a kill would leave some."""
 _BLOCK_BYTES = 128_000_000
 """The same records of all models are read together: their chunks have about this size in all."""
 _LEAST_CHUNK_BYTES = 64_000
@@ -261,6 +265,7 @@ class AuditFolder:
                 refuse_claims(path)
             if (path / "manifest.json").exists():
                 folder = cls.read(path)
+                folder.signals.claim(begun=bool(folder.done.any()))
                 if wait is None:
                     # What another process is writing has such a name, too.
                     for leftover in path.rglob("*.partial"):
@@ -271,7 +276,10 @@ class AuditFolder:
                 with contextlib.suppress(PermissionError):
                     path.chmod(0o700)
                 folder = cls(path, {"format": FORMAT} | plain(begin()))
+                # The manifest first: with it, a kill in between leaves nothing that is nobody's.
+                folder.signals.require_free()
                 folder.save()
+                folder.signals.claim(begun=False)
             yield folder
 
     def save(self) -> None:
@@ -291,6 +299,11 @@ class AuditFolder:
                     "Use the same configuration and data to resume, or another --out."
                 )
 
+    @cached_property
+    def signals(self) -> Place:
+        """Where the arrays lie."""
+        return in_store(self.manifest) or InFolder(self.path)
+
     @property
     def done(self) -> NDArray[np.bool_]:
         """(n_models,) which models are finished."""
@@ -308,8 +321,8 @@ class AuditFolder:
         width = int(np.prod(shape[2:], dtype=np.int64)) * np.dtype(dtype).itemsize
         most = min(_CHUNK_BYTES, max(_LEAST_CHUNK_BYTES, _BLOCK_BYTES // max(shape[0], 1)))
         rows = max(1, min(shape[1], most // max(width, 1)))
-        with disk_errors(self.path):
-            group = zarr.open_group(self.path / "signals.zarr", mode="a")
+        with self.signals.writing():
+            group = zarr.open_group(self.signals.store, mode="a", zarr_format=3)
             group.create_array(
                 name,
                 shape=shape,
@@ -322,25 +335,28 @@ class AuditFolder:
 
     def has_array(self, name: str) -> bool:
         """Whether signals.zarr holds the array."""
-        return (self.path / "signals.zarr" / name / "zarr.json").is_file()
+        return self.signals.has(name)
 
-    def array(self, name: str) -> Any:
+    def array(self, name: str) -> Checked:
         """The Zarr array of that name, sliced like NumPy's."""
         import zarr
 
-        where = self.path / "signals.zarr"
-        if not self.has_array(name):
+        where = self.signals
+        if not where.has(name):
             raise MissingFileError(f"{where} does not hold {name!r}; were the signals erased?")
         try:
             # Empty chunks are written too, so that a chunk that is not there is one lost.
-            with zarr.config.set({"array.write_empty_chunks": True}):
-                return Checked(zarr.open_group(where, mode="r+")[name], self.path)
+            with where.reading(), zarr.config.set({"array.write_empty_chunks": True}):
+                group = zarr.open_group(where.store, mode="r+", zarr_format=3)
+                return Checked(group[name], where)
+        except ConfideError:
+            raise
         except (
             *(ValueError, LookupError, TypeError, AttributeError, OSError),
             RecursionError,  # of brackets within brackets
         ) as error:
             raise FolderError(
-                f"{where / name / 'zarr.json'}, or the one above it, cannot be read; {REMEDY}"
+                f"{where}/{name}/zarr.json, or the one above it, cannot be read; {REMEDY}"
             ) from error
 
     def write_cohort(self, table: pd.DataFrame) -> None:
@@ -361,8 +377,7 @@ class AuditFolder:
         n_lost = sum(1 for _ in lost_chunks(self, name, read=False))
         if n_lost:
             raise FolderError(
-                f"{n_lost:,} stored chunk(s) of {self.path / 'signals.zarr' / name} are missing; "
-                f"{REMEDY}"
+                f"{n_lost:,} stored chunk(s) of {self.signals}/{name} are missing; {REMEDY}"
             )
 
 
@@ -382,6 +397,7 @@ def _whole(manifest: dict[str, Any]) -> bool:
         and all(isinstance(manifest.get(key, kind()), kind) for key, kind in optional.items())
         and manifest["task"] in ("binary", "multiclass", "multilabel")
         and all(state in ("pending", "done") for state in manifest["models"])
+        and ("signals" not in manifest or in_store(manifest) is not None)
     )
 
 

@@ -143,6 +143,6 @@ def test_chunks_of_many_models_are_small_enough_to_be_read_together(tmp_path):
         bytes_of = {
             name: folder.array(name).records_per_chunk * 56 for name in ("few", "many", "most")
         }
-    assert 7_900_000 < bytes_of["few"] <= 8_000_000
+    assert 4_900_000 < bytes_of["few"] <= 5_000_000
     assert 200 * bytes_of["many"] <= 128_000_000
     assert 60_000 < bytes_of["most"] <= 64_000

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 import confide
-from confide._disk import Checked
+from confide._places import Checked
 from confide.cli import app
 from confide.errors import FolderError, MissingFileError
 from confide.runs import Model, audit_model, audit_scores, erase_signals

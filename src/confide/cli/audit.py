@@ -62,6 +62,16 @@ Ray = Annotated[
     ),
 ]
 
+Signals = Annotated[
+    str | None,
+    typer.Option(
+        "--signals",
+        metavar="URL",
+        help="Keep the signals at s3://BUCKET/PREFIX and not in DIR; its address and credentials "
+        "are those of the environment. Later commands find it in DIR.",
+    ),
+]
+
 
 def _range(text: str) -> tuple[int, int]:
     first, found, last = text.partition(":")
@@ -119,6 +129,7 @@ def run(
     workers: Workers = 1,
     ray: Ray = None,
     models: Models = None,
+    signals: Signals = None,
     json: Json = False,
 ) -> None:
     """Train models, store their signals, analyse and report; run again to resume.
@@ -135,35 +146,48 @@ def run(
     with show.resumable():
         settings, folder = _loaded(config, until)
         if some is not None:
-            _train_some(settings, folder, out, some, json)
+            _train_some(settings, folder, out, some, signals, json)
             return
+        show.elsewhere(out, signals)
         with show.progress("Training models", then=ANALYSIS) as progress:
-            found = _run(settings, folder, out, workers, ray, progress)
+            found = _run(settings, folder, out, workers, ray, signals, progress)
         show.result(found, out, json_wanted=json)
 
 
 def _run(
-    settings: Config, folder: Path, out: Path, workers: int, ray: str | None, progress: Bar
+    settings: Config,
+    folder: Path,
+    out: Path,
+    workers: int,
+    ray: str | None,
+    signals: str | None,
+    progress: Bar,
 ) -> AuditResult:
     from confide.runs import engines, run_config
 
     if workers == 1 and ray is None:
         data = settings.data.telling(progress.phase(show.READING))
         settings = settings.model_copy(update={"data": data})
-        return run_config(settings, folder, out, progress=progress)
+        return run_config(settings, folder, out, signals=signals, progress=progress)
     with engines.Processes(workers) if ray is None else engines.Ray(ray) as engine:
-        return engines.run_by(engine, settings, folder, out, progress=progress)
+        return engines.run_by(engine, settings, folder, out, signals=signals, progress=progress)
 
 
 def _train_some(
-    settings: Config, folder: Path, out: Path, models: tuple[int, int], json: bool
+    settings: Config,
+    folder: Path,
+    out: Path,
+    models: tuple[int, int],
+    signals: str | None,
+    json: bool,
 ) -> None:
     from confide.runs.launch import study_of
 
+    show.elsewhere(out, signals)
     with show.progress("Training models") as progress:
         data = settings.data.telling(progress.phase(show.READING))
         settings = settings.model_copy(update={"data": data})
-        done = study_of(settings, folder).train_some(out, *models, progress)
+        done = study_of(settings, folder, signals).train_some(out, *models, progress)
     n_models = settings.audit.n_models
     if json:
         show.as_json({"n_models": n_models, "n_finished": done})
@@ -270,11 +294,12 @@ def erase(
     Signals, masks and seeds go, and the audit cannot be analysed or resumed again.
     The tables that stay name patients by id and say who is at risk; of a released
     model, they keep ids and groups alone.  Files are removed, not overwritten:
-    disks, snapshots and backups may still hold them.
+    disks, snapshots and backups may still hold them, and versions of a bucket.
     """
     with show.resumable():
         from confide.runs import erase_signals
 
+        show.elsewhere(folder)
         found = erase_signals(folder)
         if json:
             show.as_json(found)
@@ -349,6 +374,7 @@ def report(
             typer.echo(f"Erased on {date}: report.html was printed, and nothing analysed again.")
             show.reports(folder)
             return
+        show.elsewhere(folder)
         with show.printing(folder, pdf), show.waiting(ANALYSIS):
             found = analyse(folder, show_ids=show_ids, show_images=show_images, config=config)
         show.result(found, folder, json_wanted=json)

@@ -37,6 +37,8 @@ def compare(
     """
     from confide.runs.compare import compare_audits
 
+    for folder in folders:
+        show.elsewhere(folder)
     with show.printing(out, pdf), show.progress("Reading audits") as progress:
         found = compare_audits(folders, out, names=name or (), progress=progress)
     if json:

@@ -69,8 +69,8 @@ def _kind_of_folder(path: Path) -> str:
     ):
         if (path / name).is_file():
             return what
-    manifest = _json(path / "manifest.json")
-    if isinstance(manifest, dict):
+    manifest = content_of(path / "manifest.json")
+    if manifest:
         asked = manifest.get("asked")
         holds = asked.get("holds") if isinstance(asked, dict) else None
         if isinstance(holds, str):
@@ -96,13 +96,15 @@ def _kind_of_file(path: Path) -> str:
     return suffixes.get(path.suffix.lower(), "file")
 
 
-def _json(path: Path) -> Any:
+def content_of(path: Path) -> dict[str, Any]:
+    """What a JSON file holds; nothing if there is none, or it holds something else."""
     if not path.is_file() or path.stat().st_size > _LARGEST_JSON:
-        return None
+        return {}
     try:
-        return json.loads(path.read_bytes())
+        found = json.loads(path.read_bytes())
     except (ValueError, RecursionError):
-        return None
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 Check = Callable[[typer.Context, typer.CallbackParam, Path | None], Path | None]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from confide.cli import choices
+from confide.cli import choices, paths
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -56,6 +56,22 @@ Accept = Annotated[
     ),
 ]
 """Give it the default None."""
+
+
+def elsewhere(folder: Path, signals: str | None = None) -> None:
+    """Say where the signals are, if not in the folder: it will be asked over the network.
+
+    Parameters
+    ----------
+    folder : an audit folder, or one that begins; its manifest may be a stranger's
+    signals : where they are to be
+    """
+    from confide._objects import is_url
+
+    url = signals or paths.content_of(folder / "manifest.json").get("signals")
+    url = url.rstrip("/") if isinstance(url, str) else None
+    if is_url(url):
+        typer.echo(f"Signals are at {url}.", err=True)
 
 
 def as_json(content: Any) -> None:

@@ -11,7 +11,7 @@ from confide.cli import paths, show
 from confide.cli.show import Json
 
 if TYPE_CHECKING:
-    from confide.runs.verify import Verified
+    from confide.runs.verified import Verified
 
 _MOST_LINES = 20
 
@@ -30,6 +30,7 @@ def verify(
     """
     from confide.runs.verify import verify_audit
 
+    show.elsewhere(folder)
     with show.progress("Verifying") as progress:
         found = verify_audit(folder, progress)
     if json:

@@ -45,18 +45,20 @@ class Job:
     ----------
     config, folder : from :func:`confide.config.load`
     out : the audit folder
+    signals : where its arrays are kept, if it is to begin and not there
     """
 
     config: Config
     folder: Path
     out: Path
+    signals: str | None = None
 
     def study(self) -> Study:
         """The models; a process that trains several groups reads the data once."""
-        key = f"{self.config.model_dump_json()}\x1f{self.folder}"
+        key = f"{self.config.model_dump_json()}\x1f{self.folder}\x1f{self.signals}"
         if key not in _STUDIES:
             _STUDIES.clear()
-            _STUDIES[key] = study_of(self.config, self.folder)
+            _STUDIES[key] = study_of(self.config, self.folder, self.signals)
         return _STUDIES[key]
 
 
@@ -79,7 +81,13 @@ class Engine(Protocol):
 
 
 def run_by(
-    engine: Engine, config: Config, folder: Path, out: Path, *, progress: Progress = silent
+    engine: Engine,
+    config: Config,
+    folder: Path,
+    out: Path,
+    *,
+    signals: str | None = None,
+    progress: Progress = silent,
 ) -> AuditResult:
     """Audit what a configuration describes, its models trained by `engine`.
 
@@ -87,13 +95,14 @@ def run_by(
     ----------
     config, folder : from :func:`confide.config.load`
     out : the audit folder; with a cluster, on a disk that all of it shares
+    signals : see :func:`confide.runs.run`; with a cluster, workers write straight to it
     progress : called with (models finished, models in all)
 
     Raises
     ------
     As :func:`confide.runs.run_config`, and TrainingError where workers die again and again
     """
-    job = Job(config=config, folder=folder.resolve(), out=out.resolve())
+    job = Job(config=config, folder=folder.resolve(), out=out.resolve(), signals=signals)
     for _ in engine.each(_begun, job, [slice(0, 0)]):
         pass
     with AuditFolder.open(out, _never) as audit:

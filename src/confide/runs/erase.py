@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 from jinja2 import TemplateError
 
+from confide._objects import in_store
 from confide.audits.result import AuditResult
 from confide.errors import FolderError, MissingFileError
 from confide.reports.dpia_released import summary_of_released
@@ -53,6 +54,10 @@ _MODEL_FILES = (".pt2", ".pt", ".onnx", ".skops")
 _DISKS = (
     "Files are removed, not overwritten: on solid-state disks, in snapshots and in backups their "
     "content can outlast this. Where that matters, keep audits on an encrypted disk."
+)
+_VERSIONS = (
+    "The objects of the signals were deleted. Where their bucket keeps versions, or has copies, "
+    "those outlast this: whoever keeps the bucket has to delete them."
 )
 _IDS = (
     "records.parquet and patients.parquet keep the ids of patients. They say who is at risk, not "
@@ -92,12 +97,13 @@ def erase_signals(out: Path) -> dict[str, Any]:
     Returns
     -------
     erased : the date (UTC) on which it was erased
-    removed, kept : names in the folder
+    removed, kept : names in the folder; signals in an object store have a URL
     untouched : names that no audit writes, left as they are
     notes : what erasing does not do
 
     Raises
     ------
+    StoreError : the object store that holds the signals cannot be used
     MissingFileError, FolderError : no audit folder, in use by another process, or what has to go
         is a link
     """
@@ -117,8 +123,10 @@ def _erase(out: Path) -> dict[str, Any]:
                 f"{out / name} is a link; erase what it points to and remove the link, then run "
                 "this again."
             )
-    state = str(manifest["format"])
+    state, objects = str(manifest["format"]), in_store(manifest)
     if not state.startswith((_BEGUN, _DONE)):
+        if objects is not None:
+            objects.claim(begun=True)
         manifest = without_seeds(manifest)
         manifest.pop("cohort_sha256", None)  # it covers who was held out
         if source is not None:
@@ -133,6 +141,9 @@ def _erase(out: Path) -> dict[str, Any]:
         leftover.unlink(missing_ok=True)
     if "signals.zarr" in removed:
         shutil.rmtree(out / "signals.zarr")
+    if objects is not None and objects.is_ours():
+        objects.remove()
+        removed.append(str(objects))
     for name in ("cohort.parquet", "report.pdf"):
         (out / name).unlink(missing_ok=True)
     date = state.removeprefix(_BEGUN).removeprefix(_DONE)
@@ -149,13 +160,14 @@ def _erase(out: Path) -> dict[str, Any]:
         write_json(out / "manifest.json", manifest | {"format": f"{_DONE}{date}"})
     _flush(out)
     names = sorted(p.name for p in out.iterdir() if p.name != ".lock")
+    versions = [_VERSIONS] * (objects is not None)
     redrawn = [_REDRAWN] * (source != "model" and (out / "report.html").exists())
     return {
         "erased": date,
         "removed": removed,
         "kept": [name for name in names if name in _KEPT],
         "untouched": [name for name in names if name not in _KEPT],
-        "notes": [_DISKS, *redrawn, *_notes(source)],
+        "notes": [_DISKS, *versions, *redrawn, *_notes(source)],
     }
 
 

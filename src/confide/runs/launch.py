@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from confide import _check
+from confide._objects import checked_url
 from confide.attacks import require_inputs
 from confide.audits.audit import AuditSettings
 from confide.audits.result import AuditResult
@@ -45,6 +46,7 @@ def run(
     fdr: float = 0.05,
     canary: NDArray[np.bool_] | None = None,
     until: str | None = None,
+    signals: str | None = None,
     progress: Progress = silent,
     **about: Any,
 ) -> AuditResult:
@@ -69,13 +71,16 @@ def run(
         they are trained on like the others and reported apart
     until : stop early, when it is enough: "stable" or "se=0.05", see :mod:`confide.runs.looks`; the
         list of patients then pays for every planned look
+    signals : s3://BUCKET/PREFIX, an object store that keeps the arrays in place of `out`; its
+        address and credentials are those of the environment.  A folder that was begun knows it
     progress : called with (models finished, models in all)
     about : `config`, `fingerprint`, `title`, `guards`, `warnings` for the manifest
 
     Raises
     ------
     As :func:`confide.runs.train_models` and :func:`confide.runs.analyse`; ArgumentError for
-    attacks, fdr or until out of their domain, and for a function or a `test` that cannot be used
+    attacks, fdr, until or signals out of their domain, and for a function or a `test` that cannot
+    be used
     """
     study = _study(
         cohort,
@@ -89,6 +94,7 @@ def run(
         fdr=fdr,
         canary=canary,
         until=until,
+        signals=signals,
         **about,
     )
     study.train(Path(out), progress)
@@ -108,6 +114,7 @@ def _study(
     fdr: float,
     canary: NDArray[np.bool_] | None,
     until: str | None,
+    signals: str | None = None,
     config: dict[str, Any] | None = None,
     fingerprint: str | None = None,
     **about: Any,
@@ -141,12 +148,18 @@ def _study(
         canary=canary,
         until=None if until is None else named(until),
         fdr=fdr,
+        signals=signals,
         about={"audit": {"attacks": list(attacks), "fdr": fdr}, **promised, **about},
     )
 
 
 def run_config(
-    config: Config, folder: Path, out: Path, *, progress: Progress = silent
+    config: Config,
+    folder: Path,
+    out: Path,
+    *,
+    signals: str | None = None,
+    progress: Progress = silent,
 ) -> AuditResult:
     """Audit what a configuration describes; see :func:`run`.
 
@@ -154,6 +167,7 @@ def run_config(
     ----------
     config, folder : from :func:`confide.config.load`
     out : the audit folder
+    signals : where its arrays are kept, if not there
     """
     return run_source(
         config.data,
@@ -162,6 +176,7 @@ def run_config(
         train=config.train,
         audit=config.audit,
         performance=config.performance,
+        signals=signals,
         progress=progress,
     )
 
@@ -174,6 +189,7 @@ def run_source(
     train: TrainSettings | None = None,
     audit: AuditBlock | None = None,
     performance: Performance | None = None,
+    signals: str | None = None,
     progress: Progress = silent,
 ) -> AuditResult:
     """Audit confide's own training on any source of data, one of your own too; see :func:`run`.
@@ -184,20 +200,24 @@ def run_source(
     out : the audit folder
     folder : relative paths of the source are relative to it
     train, audit, performance : the blocks of a configuration; defaults where not given
+    signals : where the arrays are kept, if not in `out`
     """
-    study = _study_of_source(source, folder, train, audit, performance)
+    study = _study_of_source(source, folder, train, audit, performance, signals)
     study.train(Path(out), progress)
     return analyse(Path(out))
 
 
-def study_of(config: Config, folder: Path) -> Study:
+def study_of(config: Config, folder: Path, signals: str | None = None) -> Study:
     """The models that a configuration describes.
 
     Parameters
     ----------
     config, folder : from :func:`confide.config.load`
+    signals : see :class:`confide.runs.study.Study`
     """
-    return _study_of_source(config.data, folder, config.train, config.audit, config.performance)
+    return _study_of_source(
+        config.data, folder, config.train, config.audit, config.performance, signals
+    )
 
 
 def _study_of_source(
@@ -206,7 +226,10 @@ def _study_of_source(
     train: TrainSettings | None,
     audit: AuditBlock | None,
     performance: Performance | None,
+    signals: str | None,
 ) -> Study:
+    if signals is not None:
+        checked_url(signals)  # before the data are read
     train, audit = train or TrainSettings(), audit or AuditBlock()
     data = source.load(folder)
     fingerprint, guards = data.fingerprint(), designed(data)
@@ -225,6 +248,7 @@ def _study_of_source(
         fdr=audit.fdr,
         canary=canary[~planted.test],
         until=audit.until,
+        signals=signals,
         config={
             "data": {k: v for k, v in asked.items() if k not in _PLACES},
             "train": train.model_dump(mode="json"),

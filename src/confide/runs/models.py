@@ -60,7 +60,7 @@ def fit_group(
 
 
 def mark_done(folder: AuditFolder, group: slice, epochs: list[int] | None) -> None:
-    """Say in the manifest that the models of a group are finished; their logits are on disk."""
+    """Say in the manifest that the models of a group are finished; their logits are stored."""
     if epochs is not None:
         total = len(folder.manifest["models"])
         folder.manifest.setdefault("epochs", [None] * total)[group] = epochs
@@ -123,7 +123,7 @@ def begin_again(folder: AuditFolder, lost: str) -> None:
         folder.manifest["until"] = until | {"stopped_at": None, "why": None}
     folder.save()
     warnings.warn(
-        f"{folder.path / 'signals.zarr' / lost} is missing; all models are trained again.",
+        f"{folder.signals}/{lost} is missing; all models are trained again.",
         RuntimeWarning,
         stacklevel=2,
     )

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from confide import _check, masks
+from confide._objects import checked_url, new_id
 from confide.audits.guards import refuse_shared_patients
 from confide.cohort import Cohort
 from confide.errors import ArgumentError
@@ -53,12 +54,15 @@ class Study:
     canary : (n_records,) bool, the records of `cohort` that were planted, if any
     until : stop early, when this rule says that it is enough; see :mod:`confide.runs.looks`
     fdr : of the list of patients, which `until` looks at; that of the first call counts
+    signals : s3://BUCKET/PREFIX, where the arrays are kept in place of the audit folder; None where
+        the folder says
     about : more facts for the manifest, not compared; those of the last call count
 
     Raises
     ------
-    ArgumentError : fewer than four models, with `until` another number than a multiple of 16, or
-        patients on both sides
+    ArgumentError : fewer than four models, with `until` another number than a multiple of 16,
+        patients on both sides, or no such URL
+    MissingExtraError : what talks to an object store is not installed
     """
 
     cohort: Cohort
@@ -72,6 +76,7 @@ class Study:
     canary: NDArray[np.bool_] | None = None
     until: Rule | None = None
     fdr: float = 0.05
+    signals: str | None = None
     about: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -80,6 +85,8 @@ class Study:
             refuse_shared_patients(self.cohort, self.heldout)
         if self.until is not None:
             planned(self.n_models)
+        if self.signals is not None:
+            checked_url(self.signals)
 
     @cached_property
     def membership(self) -> NDArray[np.bool_]:
@@ -114,10 +121,12 @@ class Study:
         }
 
     def _first_manifest(self) -> dict[str, Any]:
-        looks: dict[str, Any] = {}
+        more: dict[str, Any] = {}
+        if self.signals is not None:
+            more |= {"signals": checked_url(self.signals), "signals_id": new_id()}
         if self.until is not None:
             until = Until(rule=self.until.text, looks=planned(self.n_models), fdr=self.fdr)
-            looks["until"] = until.to_json()
+            more["until"] = until.to_json()
         return (
             self._wanted
             | {
@@ -127,7 +136,7 @@ class Study:
             | environment()
             | {"task": self.cohort.task, "classes": list(self.cohort.classes)}
             | {"seeds": model_seeds(self.seed, self.n_models)}
-            | looks
+            | more
         )
 
     @contextlib.contextmanager
@@ -143,6 +152,7 @@ class Study:
         ------
         MismatchError : it was begun with another configuration or other data
         FolderError : it is in use or cannot be written
+        StoreError : the object store that holds its arrays cannot be used
         """
         wanted = self._wanted
         _ = self.membership  # a design that cannot be drawn leaves no folder
@@ -151,6 +161,8 @@ class Study:
             stored = folder.manifest.get("design", {})
             folder.require_same({"design": stored | {"until": wanted["design"].get("until")}})
             folder.require_same(wanted)
+            if self.signals is not None:
+                folder.require_same({"signals": checked_url(self.signals)})
             folder.manifest |= self.about
             folder.save()
             self._lay_out(folder)
@@ -186,6 +198,7 @@ class Study:
         -------
         the epoch, counted from 1, whose weights each model kept; None where all kept the last
         """
+        folder.signals.claim(begun=True)  # before hours of work for what cannot be stored
         members = self.cohort.expand(self.membership[group])
         found = fit_group(self.trainer, members, folder, group)
         store_fit(folder, group, found, self.cohort, self.heldout)
@@ -289,5 +302,6 @@ def train_models(
     MismatchError : the folder was begun with another configuration or other data
     TrainingError, SignalError : a model could not be trained; what was finished stays
     FolderError : the folder is in use or cannot be written
+    StoreError : the object store that holds its arrays cannot be used
     """
     Study(cohort=cohort, trainer=trainer, **design).train(out, progress)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,76 +14,25 @@ import numpy as np
 import pandas as pd
 
 from confide import masks
-from confide._disk import array_names, cohort_is_as_written, lost_chunks
+from confide._disk import cohort_is_as_written, lost_chunks
+from confide._objects import in_store
 from confide.cohort import Cohort
 from confide.errors import ArgumentError, ConfideError, FolderError, MissingFileError
 from confide.runs.canaries import canary_records
 from confide.runs.erase import REMOVED, TABLES, without_seeds
 from confide.runs.looks import Until
 from confide.runs.models import Progress, cohort_from_table, model_seeds, silent
+from confide.runs.verified import Damage, Verified
 from confide.stores import FORMAT, AuditFolder, read_json, read_table
 
 RESULTS = (*(f"{name}.parquet" for name in TABLES), "summary.json", "summary.md", "report.html")
 """What an analysis writes, in this order."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Damage:
-    """Something stored that is not as it was written.
-
-    Attributes
-    ----------
-    file : in the folder; an array of signals.zarr is named as its folder
-    what : is wrong
-    remedy : what mends it
-    model : whose signals they are, where it is one model's
-    records : the first and the last record that are concerned, of membership the patients
-    """
-
-    file: str
-    what: str
-    remedy: str
-    model: int | None = None
-    records: tuple[int, int] | None = None
-
-
-@dataclass(kw_only=True)
-class Verified:
-    """What was found in an audit folder.
-
-    Attributes
-    ----------
-    state : "finished", "unfinished" (models are to be trained, or results to be written),
-        "erased", or "unknown" where the manifest is damaged
-    n_models, n_finished : models planned and finished; None where that is not known
-    read : what was read, in words
-    damage : what is not sound
-    notes : what could not be verified, and what is left to do
-    warnings : what is sound but should not be so
-    """
-
-    state: str = "unknown"
-    n_models: int | None = None
-    n_finished: int | None = None
-    read: list[str] = field(default_factory=list)
-    damage: list[Damage] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-
-    @property
-    def sound(self) -> bool:
-        """Whether no damage was found."""
-        return not self.damage
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON, with ``sound`` first."""
-        return {"sound": self.sound, **asdict(self)}
-
-
 def verify_audit(path: Path, progress: Progress = silent) -> Verified:
     """Read all that an audit folder stores; nothing is written and no lock is taken.
 
-    Every chunk of every finished model is read, one at a time.
+    Every chunk of every finished model is read, a few at a time.
 
     Parameters
     ----------
@@ -95,6 +43,7 @@ def verify_audit(path: Path, progress: Progress = silent) -> Verified:
     ------
     MissingFileError : there is no audit folder
     FolderError : the folder is of another kind, or of another version of confide
+    StoreError : the object store that holds its arrays cannot be used
     """
     found = Verified()
     manifest = _manifest(path, found)
@@ -159,6 +108,9 @@ def _erased(path: Path, manifest: Mapping[str, Any], found: Verified) -> None:
     for name in REMOVED:
         if (path / name).exists():
             add(name, "is there, although the folder was erased")
+    objects = in_store(manifest)
+    if objects is not None and objects.is_ours():
+        add(str(objects), "is there, although the audit was erased")
     found.read.append("manifest.json and the names of files")
 
 
@@ -189,7 +141,7 @@ class _Reader:
     def read(self, progress: Progress) -> None:
         found = self.found
         found.n_models, found.n_finished = len(self.done), int(self.done.sum())
-        arrays = array_names(self.path)
+        arrays = self.folder.signals.names()
         steps = [self.check_manifest, self.check_cohort, self.check_arrays]
         total = len(steps) + len(arrays) + 2
         for n_done, step in enumerate(steps, 1):
@@ -265,7 +217,7 @@ class _Reader:
 
     def check_arrays(self) -> None:
         """The arrays that must be there, their shapes and types."""
-        has = set(array_names(self.path))
+        has = set(self.folder.signals.names())
         due = {"membership"} | ({"logits"} if "signal" not in has else {"signal"})
         if self.heldout is not None and "logits" in due:
             due.add("heldout_logits")
@@ -339,10 +291,11 @@ class _Reader:
             return
         if not has or not self.done.any() or any(d.model is None for d in self.found.damage):
             return
+        members = self.folder.array("membership")
         try:
             drawn = masks.balanced(
                 len(self.done),
-                self.folder.array("membership").shape[1],
+                members.shape[1],
                 fraction=design["fraction"],
                 seed=design["seed"],
                 block=design.get("block"),
@@ -352,8 +305,7 @@ class _Reader:
             return
         sound = [i for i in range(len(drawn)) if i not in self.lost_members]
         for model in sound:
-            stored = self.folder.array("membership")[model]
-            if not np.array_equal(stored, drawn[model]):
+            if not np.array_equal(members[model], drawn[model]):
                 what = f"model {model}: its members are not those that the design draws"
                 self.add("signals.zarr/membership", what, self.elsewhere, model=model)
         self.found.read.append("members as the design draws them")
