@@ -47,6 +47,10 @@ def test_a_hint_among_many_names_is_short():
     assert hint.endswith("... (1000 in all).")
 
 
+def test_a_hint_cuts_long_names():
+    assert len(_check.did_you_mean("column", ["x" * 70_000, "columns"])) < 200
+
+
 def test_finite():
     array = np.zeros((2, 2))
     assert _check.finite(a=array) is array

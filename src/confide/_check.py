@@ -67,13 +67,18 @@ def did_you_mean(word: str, options: Iterable[str]) -> str:
     >>> did_you_mean("lirra", ["lira", "rmia"])
     " Did you mean 'lira'? Known: lira, rmia."
     """
-    known = sorted(options)
+    known = [_short(one) for one in sorted(options)]
     # difflib sees swapped letters as two mistakes.
     near = [one for one in known if sorted(one) == sorted(str(word))]
     near = near or difflib.get_close_matches(str(word), known, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     shown = known if len(known) <= 40 else [*known[:40], f"... ({len(known)} in all)"]
     return f"{hint} Known: {', '.join(shown)}."
+
+
+def _short(name: str) -> str:
+    """A name from a file may be of any length."""
+    return name if len(name) <= 80 else f"{name[:77]}..."
 
 
 def finite(error: type[ConfideError] = ArgumentError, **named: np.ndarray) -> np.ndarray:

@@ -77,6 +77,11 @@ def test_torchscript(network, expected, tmp_path):
     torch.jit.trace(network, torch.from_numpy(X)).save(str(path))
     assert kind_of(path) == "torchscript"
     np.testing.assert_allclose(open_model(path, performance=CPU).run(X), expected, atol=1e-6)
+    content = bytearray(path.read_bytes())
+    content[content.index(b"collections")] ^= 1  # in a pickle, which nothing else would check
+    path.write_bytes(content)
+    with pytest.raises(ArgumentError, match=r"is damaged: the checksum of .* differs"):
+        open_model(path, performance=CPU)
 
 
 def test_onnx(network, expected, tmp_path):

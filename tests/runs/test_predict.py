@@ -169,6 +169,7 @@ def test_refusals(trained, tmp_path):
         {"shape": ["x", 2]},
         {"labels": {"label": ["opacity"]}},
         {"labels": {"label": 5}},
+        {"digests": {"b": [1]}},
     ):
         content = {} if change is None else whole | change
         (tmp_path / "model.json").write_text(json.dumps(content))

@@ -12,6 +12,7 @@ import io
 import json
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -110,6 +111,24 @@ def entries(path: Path) -> list[tuple[str, int]]:
     if len(set(names)) < len(names):
         raise ArgumentError(f"{path} holds an entry twice; save the model anew.")
     return [(entry.filename, entry.file_size) for entry in found]
+
+
+def refuse_damaged(path: Path) -> None:
+    """Compare the checksums of all that an archive holds, as not every reader of one does.
+
+    What is altered may otherwise ask for any amount of memory.
+
+    Raises
+    ------
+    ArgumentError : one differs
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            altered = archive.testzip()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, zlib.error) as error:
+        raise ArgumentError(f"{path} is a damaged archive ({error}).") from error
+    if altered is not None:
+        raise ArgumentError(f"{path} is damaged: the checksum of {altered:.80} differs.")
 
 
 def harmless_pt2(path: Path) -> io.BytesIO:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from confide._tables import text
 from confide.errors import ArgumentError, MissingExtraError
-from confide.runs.model_archives import harmless_pt2, kind_of
+from confide.runs.model_archives import harmless_pt2, kind_of, refuse_damaged
 from confide.runs.model_settings import Output
 from confide.training.device import device_of
 from confide.training.settings import Performance
@@ -104,6 +104,7 @@ def _torch(path: Path, kind: str, performance: Performance) -> Opened:
             module: Any = program.module(check_guards=False)
             module = module.to(device)
         else:
+            refuse_damaged(path)
             module = torch.jit.load(str(path), map_location=device)  # type: ignore[no-untyped-call]
             module.eval()
     return Opened(run=torch_function(module, device))

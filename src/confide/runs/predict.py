@@ -139,6 +139,9 @@ def _model(trained: Path) -> dict[str, Any]:
         isinstance(model.get(name), kind) for name, kind in wanted.items()
     ):
         raise damaged
+    named = [*model["keys"].values(), *model["digests"].values()]
+    if not all(isinstance(one, str) for one in named):
+        raise damaged
     try:
         _encoder_settings(model["encoder"])
         DeepViTSettings.model_validate(model["model"])
