@@ -274,9 +274,12 @@ def refuse_shared_patients(cohort: Cohort, heldout: Cohort) -> None:
     ------
     TableError : names the first such patient and one record of each cohort
     """
-    shared = np.isin(cohort.patient, heldout.patient)
-    if not shared.any():
+    # A set: NumPy compares ids that are objects one by one, all with all.
+    known = set(heldout.patients.tolist())
+    both = np.fromiter((one in known for one in cohort.patients.tolist()), bool, cohort.n_patients)
+    if not both.any():
         return
+    shared = both[cohort.patient_index]
     row = int(np.argmax(shared))
     other = int(np.argmax(heldout.patient == cohort.patient[row]))
     raise TableError(
