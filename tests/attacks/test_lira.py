@@ -123,3 +123,21 @@ def test_a_prior_of_some_records_is_that_of_all(monkeypatch):
     assert np.corrcoef(some.ravel(), every.ravel())[0, 1] > 0.9999
     assert np.abs(fewer - every).mean() < 0.05 * every.std()
     assert not np.array_equal(fewer, every)
+
+
+@pytest.mark.parametrize("even", [False, True])
+def test_what_a_left_out_model_says_is_its_signal(even):
+    """Masks in either order of memory, and records that all models or none hold."""
+    rng = np.random.default_rng(2)
+    signals, held = rng.standard_normal((9, 30)), rng.random((9, 30)) < 0.5
+    held[:, 4], held[:, 29] = True, False
+    for mask in (held, np.asfortranarray(held)):
+        pairing = Pairing(mask, even=even)
+        said = (pairing.of_left_in(signals), pairing.of_left_out(signals[::-1])[:, ::-1])
+        for t in range(9):
+            for x in np.flatnonzero(pairing.scorable):
+                left_in, left_out = pairing.left_in[t, x], pairing.left_out[t, x]
+                assert pairing.held[left_in, x]
+                assert pairing.free[left_out, x]
+                assert said[0][t, x] == signals[left_in, x]
+                assert said[1][t, 29 - x] == signals[8 - left_out, x]

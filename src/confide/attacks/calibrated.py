@@ -58,7 +58,7 @@ class CalibratedLoss(Attack):
                 log_probability(signals[:, part]),
                 Pairing(membership[:, part], even=even),
             )
-            left_out = np.take_along_axis(log_p, pairing.left_out, axis=0)
+            left_out = pairing.of_left_out(log_p)
             with np.errstate(invalid="ignore", divide="ignore"):
                 mean_out = ((log_p * pairing.free).sum(axis=0) - left_out) / pairing.n_out
             result[:, part] = np.where(pairing.scorable, log_p - mean_out, np.nan)

@@ -7,7 +7,7 @@ section V.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import ClassVar
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from confide.attacks.base import Attack, Signals, check_membership, chunks
 from confide.attacks.references import Moments, Pairing, moments, moments_left_out, uneven
+from confide.attacks.threads import in_threads
 from confide.attacks.variance import Moderated, Variance
 from confide.signals import channels
 
@@ -65,20 +66,23 @@ class _Gaussian(Attack):
         result = np.empty(tuple(signals.shape[:2]))
         even = uneven(membership)
         # The prior of the variances first: it describes all records, and many of them are enough.
-        sums: Floats | float = 0.0
         stride = max(1, signals.shape[1] // _PRIOR_RECORDS)
-        for part in chunks(signals):
-            some = slice(part.start + -part.start % stride, part.stop, stride)
-            if some.start >= some.stop:
-                continue
-            values, pairing = channels(signals[:, some]), Pairing(membership[:, some], even=even)
-            sums = sums + self._sums(_left_out(values, pairing), *values.shape[2:])
-        for part in chunks(signals):
-            values, pairing = channels(signals[:, part]), Pairing(membership[:, part], even=even)
+
+        def summed(item: tuple[slice, Floats]) -> Floats:
+            some, values = item
+            pairing = Pairing(membership[:, some], even=even)
+            return self._sums(_left_out(values, pairing), values.shape[2], values.shape[3])
+
+        def scored(item: tuple[slice, Floats]) -> None:
+            part, values = item
+            pairing = Pairing(membership[:, part], even=even)
             n_views, n_labels = values.shape[2:]
-            moments_of = _left_out(values, pairing)
-            scores = self._scores(moments_of, n_views, n_labels, np.asarray(sums))
+            scores = self._scores(_left_out(values, pairing), n_views, n_labels, sums)
             result[:, part] = np.where(pairing.scorable, scores, np.nan)
+
+        sums: Floats = sum(in_threads(summed, _read(signals, stride)), np.zeros(()))
+        for _ in in_threads(scored, _read(signals, 1)):
+            pass
         return result
 
     def _sums(
@@ -144,6 +148,14 @@ class OfflineLiRA(_Gaussian):
 
     def _compare(self, target: Floats, m: Moments, var_in: Floats, var_out: Floats) -> Floats:
         return (target - m.mean_out) / np.sqrt(var_out)
+
+
+def _read(signals: Signals, stride: int) -> Iterator[tuple[slice, Floats]]:
+    """Parts of the records, every so many of them, with their signals by view and label."""
+    for part in chunks(signals):
+        some = slice(part.start + -part.start % stride, part.stop, stride)
+        if some.start < some.stop:
+            yield some, channels(signals[:, some])
 
 
 def _left_out(values: Floats, pairing: Pairing) -> Callable[[int, int], tuple[Floats, Moments]]:

@@ -30,26 +30,45 @@ class Pairing:
     Attributes
     ----------
     held, free : (n_models, n_records) bool; the references with, and without, the record
-    left_in, left_out : (n_models, n_records) the model with, and the one without, the record that
-        is left out when the row's model is the target
     n_in, n_out : (n_records,) references that remain; below one where the record cannot be scored
     """
 
     def __init__(self, membership: NDArray[np.bool_], *, even: bool = False) -> None:
+        # Masks that patients were expanded to lie the other way round in memory than signals do.
+        membership = np.ascontiguousarray(membership)
         n_models = len(membership)
         total_in = membership.sum(axis=0)
         total_out = n_models - total_in
         up_to = np.cumsum(membership, axis=0, dtype=np.int32)
         # Place of each model among those of its side.
-        place = np.where(membership, up_to, np.arange(1, n_models + 1)[:, None] - up_to) - 1
+        number = np.arange(1, n_models + 1, dtype=np.int32)[:, None]
+        place = np.where(membership, up_to, number - up_to) - 1
         if even:
             total_in = total_out = np.minimum(total_in, total_out)
         self.held = membership & (place < total_in)
         self.free = ~membership & (place < total_out)
         self.n_in = (total_in - 1).astype(np.float64)
         self.n_out = (total_out - 1).astype(np.float64)
-        self.left_in = _model_at(self.held, place, total_in)
-        self.left_out = _model_at(self.free, place, total_out)
+        self._cell_in = _cell_at(self.held, place, total_in)
+        self._cell_out = _cell_at(self.free, place, total_out)
+
+    @property
+    def left_in(self) -> NDArray[np.intp]:
+        """(n_models, n_records) the model with the record that each row's target leaves out."""
+        return self._cell_in // self._cell_in.shape[1]
+
+    @property
+    def left_out(self) -> NDArray[np.intp]:
+        """(n_models, n_records) the model without the record that each row's target leaves out."""
+        return self._cell_out // self._cell_out.shape[1]
+
+    def of_left_in(self, values: Floats) -> Floats:
+        """What the models of `left_in` say of each record: both (n_models, n_records)."""
+        return values.take(self._cell_in)
+
+    def of_left_out(self, values: Floats) -> Floats:
+        """What the models of `left_out` say of each record: both (n_models, n_records)."""
+        return values.take(self._cell_out)
 
     @property
     def scorable(self) -> NDArray[np.bool_]:
@@ -63,15 +82,20 @@ def uneven(membership: NDArray[np.bool_]) -> bool:
     return bool((total != total[:1]).any())
 
 
-def _model_at(
-    side: NDArray[np.bool_], place: NDArray[np.int64], total: NDArray[np.int64]
+def _cell_at(
+    side: NDArray[np.bool_], place: NDArray[np.int32], total: NDArray[np.int64]
 ) -> NDArray[np.intp]:
-    """The model at a place (cyclically) among those of a side, all (n_models, n_records)."""
-    models = np.nonzero(side.T)[1]  # record by record
+    """The model at a place (cyclically) among those of a side, all (n_models, n_records).
+
+    Given as the number of its cell in a flat (n_models, n_records) array.
+    """
+    n_models, n_records = side.shape
+    record = np.repeat(np.arange(n_records), total)
+    model = np.flatnonzero(np.ascontiguousarray(side.T)) - record * n_models  # record by record
+    # A record without any model on the side cannot be scored; any cell does.
+    cells = np.append(model * n_records + record, 0)
     start = np.cumsum(total) - total
-    at = start + place % np.maximum(total, 1)
-    # A record without any model on the side cannot be scored; any model does.
-    return models[np.minimum(at, len(models) - 1)] if len(models) else np.zeros_like(at)
+    return cells.take(start + place % np.maximum(total, 1).astype(np.int32))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,9 +128,9 @@ def moments(values: Floats, membership: NDArray[np.bool_]) -> Moments:
 
 def moments_left_out(values: Floats, pairing: Pairing) -> Moments:
     """Moments of the references of every target: down-dates of sums, O(n_models x n_records)."""
-    left_in = np.take_along_axis(values, pairing.left_in, axis=0)
+    left_in = pairing.of_left_in(values)
     mean_in, var_in = _one_side(values, pairing.held.astype(np.float64), pairing.n_in, left_in)
-    left_out = np.take_along_axis(values, pairing.left_out, axis=0)
+    left_out = pairing.of_left_out(values)
     mean_out, var_out = _one_side(values, pairing.free.astype(np.float64), pairing.n_out, left_out)
     return Moments(
         mean_in=mean_in,
@@ -125,14 +149,22 @@ def _one_side(
     with np.errstate(invalid="ignore", divide="ignore"):
         total_weight = weight.sum(axis=0)
         centre = (values * weight).sum(axis=0) / total_weight
-        deviation = (values - centre) * weight
-        square = (deviation * deviation).sum(axis=0)[None, :]
+        deviation = values - centre
+        deviation *= weight
+        deviation *= deviation
+        square = deviation.sum(axis=0)[None, :]
         if left_out is None:
             mean = np.zeros_like(square)
         else:
             removed = left_out - centre
-            mean = -removed / n
-            square = square - removed * removed
-        variance = np.maximum(square - n * mean * mean, 0.0) / (n - 1.0)
-    variance = np.where(n >= 2, variance, np.nan)
-    return np.where(n >= 1, mean + centre, np.nan), variance
+            mean = removed / -n
+            removed *= removed
+            square = square - removed
+        moved = n * mean
+        moved *= mean
+        variance = np.maximum(square - moved, 0.0)
+        variance /= n - 1.0
+        mean += centre
+    variance[:, n < 2] = np.nan
+    mean[:, n < 1] = np.nan
+    return mean, variance

@@ -6,6 +6,7 @@ and 10.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import numpy as np
@@ -16,6 +17,7 @@ from scipy.stats import rankdata
 from confide import _check
 from confide.attacks.base import Attack, Signals, check_membership, chunks
 from confide.attacks.references import Pairing, uneven
+from confide.attacks.threads import in_threads
 from confide.signals import log_probability
 
 Floats = NDArray[np.float64]
@@ -45,6 +47,29 @@ class _Ratio(Attack):
         below[order] = np.searchsorted(z, log_ratio[order] - np.log(self.gamma), side="right")
         scores = (below + expit(log_ratio)) / (len(z) + 1.0)
         return np.where(np.isnan(log_ratio), np.nan, scores)
+
+    def _scores(
+        self,
+        signals: Signals,
+        ratio: Callable[[slice, Floats], Floats],
+        population_log_ratio: Floats | None,
+    ) -> Floats:
+        """Scores of every target: ranks of `ratio`, which takes log probabilities of a part."""
+        result = np.empty(tuple(signals.shape[:2]))
+
+        def compare(item: tuple[slice, Floats]) -> None:
+            part, values = item
+            result[:, part] = ratio(part, log_probability(values))
+
+        def rank(t: int) -> None:
+            z = None if population_log_ratio is None else population_log_ratio[t]
+            result[t] = self._rank(result[t], z)
+
+        for _ in in_threads(compare, ((part, signals[:, part]) for part in chunks(signals))):
+            pass
+        for _ in in_threads(rank, range(len(result))):
+            pass
+        return result
 
 
 class RMIA(_Ratio):
@@ -84,22 +109,17 @@ class RMIA(_Ratio):
     ) -> Floats:
         """See :meth:`Attack.leave_one_out`."""
         check_membership(signals, membership)
-        result = np.empty(tuple(signals.shape[:2]))
         even = uneven(membership)
-        for part in chunks(signals):
-            log_p = log_probability(signals[:, part])
+
+        def ratio(part: slice, log_p: Floats) -> Floats:
             p, pairing = np.exp(log_p), Pairing(membership[:, part], even=even)
-            left_in = np.take_along_axis(p, pairing.left_in, axis=0)
-            left_out = np.take_along_axis(p, pairing.left_out, axis=0)
             with np.errstate(invalid="ignore", divide="ignore"):
-                mean_in = ((p * pairing.held).sum(axis=0) - left_in) / pairing.n_in
-                mean_out = ((p * pairing.free).sum(axis=0) - left_out) / pairing.n_out
-            ratio = log_p - _log(0.5 * (mean_in + mean_out))
-            result[:, part] = np.where(pairing.scorable, ratio, np.nan)
-        z = _population_ratios(population)
-        for t in range(len(result)):
-            result[t] = self._rank(result[t], None if z is None else z[t])
-        return result
+                mean_in = ((p * pairing.held).sum(axis=0) - pairing.of_left_in(p)) / pairing.n_in
+                mean_out = ((p * pairing.free).sum(axis=0) - pairing.of_left_out(p)) / pairing.n_out
+            found = log_p - _log(0.5 * (mean_in + mean_out))
+            return np.where(pairing.scorable, found, np.nan)
+
+        return self._scores(signals, ratio, _population_ratios(population))
 
 
 class OfflineRMIA(_Ratio):
@@ -145,25 +165,20 @@ class OfflineRMIA(_Ratio):
     ) -> Floats:
         """See :meth:`Attack.leave_one_out`."""
         check_membership(signals, membership)
-        n_models = signals.shape[0]
-        a = self._tuned_for_all(signals, membership)
-        result = np.empty(tuple(signals.shape[:2]))
+        a = self._tuned_for_all(signals, membership)[:, None]
         even = uneven(membership)
-        for part in chunks(signals):
-            log_p = log_probability(signals[:, part])
+
+        def ratio(part: slice, log_p: Floats) -> Floats:
             p, pairing = np.exp(log_p), Pairing(membership[:, part], even=even)
-            left_out = np.take_along_axis(p, pairing.left_out, axis=0)
             with np.errstate(invalid="ignore", divide="ignore"):
-                mean_out = ((p * pairing.free).sum(axis=0) - left_out) / pairing.n_out
-            ratio = log_p - _offline(mean_out, a[:, None])
-            result[:, part] = np.where(pairing.scorable, ratio, np.nan)
+                mean_out = ((p * pairing.free).sum(axis=0) - pairing.of_left_out(p)) / pairing.n_out
+            return np.where(pairing.scorable, log_p - _offline(mean_out, a), np.nan)
+
         z = None
         if population is not None:
             log_z = log_probability(population)
-            z = log_z - _offline(_mean_of_others(np.exp(log_z)), a[:, None])
-        for t in range(n_models):
-            result[t] = self._rank(result[t], None if z is None else z[t])
-        return result
+            z = log_z - _offline(_mean_of_others(np.exp(log_z)), a)
+        return self._scores(signals, ratio, z)
 
     def _tuned_for_all(self, signals: Signals, membership: NDArray[np.bool_]) -> Floats:
         n_models, n_records = membership.shape
