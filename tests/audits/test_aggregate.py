@@ -13,7 +13,7 @@ from confide.audits.aggregate import (
     evaluate,
     true_positive_rate,
 )
-from confide.audits.clustered import ordered
+from confide.audits.clustered import ordered, owners
 from confide.masks import balanced
 
 
@@ -61,7 +61,8 @@ def test_bootstrap_is_the_slow_one():
     scores, truth = signal[0], cohort.expand(held)[0]
     fprs = np.array([0.01, 0.05, 0.1])
     quick = _Bootstrap(_patient_weights(300, 0), fprs)
-    quick.add(ordered(scores, truth), cohort.patient_index)
+    o = ordered(scores, truth)
+    quick.add([(o, owners(o, cohort.patient_index, 300))])
     rng = np.random.default_rng(0)
     rows = [np.flatnonzero(cohort.patient_index == p) for p in range(300)]
     slow = []
@@ -121,3 +122,34 @@ def test_intervals_cover_fresh_patients_and_models(n_models, between, least):
     truth = value.mean(axis=1, keepdims=True)
     inside = ((low <= truth) & (truth <= high)).mean(axis=1)
     assert (inside >= least - 3.5 * np.sqrt(0.95 * 0.05 / 120)).all(), inside
+
+
+def test_weights_down_the_order_are_the_plain_sums():
+    """Ties across the edges, unknown scores, and several models at a time."""
+    signal, held, cohort = study(4, n_patients=40, n_models=3, leak=1.0)
+    signal[:, 5:8] = np.nan
+    weights, models = _patient_weights(40, 0), []
+    for t, scores in enumerate(np.round(signal, 1)):
+        o = ordered(scores, cohort.expand(held[t]))
+        models.append((o, owners(o, cohort.patient_index, 40)))
+        bootstrap, edges = _Bootstrap(weights, np.array([0.1])), np.array([0, 1, 2, 5, 11])
+        down = bootstrap._down_the_order(o.false, o.true, o.positive, models[-1][1].owner, edges)
+        for i, edge in enumerate(edges):
+            n_steps = int((o.false <= edge).sum())
+            last = o.ends[n_steps - 1] + 1 if n_steps else 0
+            rows = o.rows[:last][o.positive[:last]]
+            np.testing.assert_array_equal(
+                down[:, i], weights[cohort.patient_index[rows]].sum(axis=0)
+            )
+    together, one_by_one = (_Bootstrap(weights, np.array([0.05, 0.1])) for _ in range(2))
+    together.add(models)
+    for one in models:
+        one_by_one.add([one])
+    np.testing.assert_array_equal(together.total, one_by_one.total)
+    np.testing.assert_array_equal(together.within, one_by_one.within)
+
+
+def test_weights_are_one_draw():
+    """Drawn some resamples at a time, for memory's sake."""
+    drawn = np.random.default_rng(3).multinomial(50, np.full(50, 0.02), size=200)
+    np.testing.assert_array_equal(_patient_weights(50, 3), drawn.T)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
+from scipy.sparse import csr_array
 
+from confide.attacks.threads import in_threads
 from confide.audits.clustered import (
     MeanOverModels,
     Ordered,
-    auc_influence,
+    Owners,
+    influence_of,
     ordered,
+    owners,
     share_interval,
     two_way,
 )
@@ -23,7 +27,9 @@ from confide.cohort import Cohort
 Floats = NDArray[np.float64]
 FPRS = (0.1, 0.01, 0.001, 0.0001)
 PREVALENCES = (0.5, 0.1, 0.01)
-_N_BOOTSTRAP = 200
+_N_BOOTSTRAP, _AT_ONCE = 200, 20
+_MODELS = 4
+"""Models whose orders are in memory together, so that the weights are read once for all of them."""
 
 
 def false_positive_grid(n_negative: int) -> Floats:
@@ -72,16 +78,27 @@ class _Bootstrap:
         self.total = np.zeros((self.weights.shape[1], len(self.fprs)))
         self.within = np.zeros(len(self.fprs))
 
-    def add(self, o: Ordered, patient_index: NDArray[np.intp]) -> None:
-        """Add one model."""
+    def add(self, models: Sequence[tuple[Ordered, Owners]]) -> None:
+        """Add some models."""
         if not len(self.fprs):
             return
+        # Most records lie beyond the last edge, where only their total counts.
+        count = [kind for _, whose in models for kind in (whose.positive, whose.negative)]
+        total = (np.asarray(count, dtype=np.float32) @ self.weights).astype(np.float64)
+        for rates in in_threads(self._rates, zip(models, total[::2], total[1::2], strict=True)):
+            self.total += rates
+            self.within += rates.var(axis=0, ddof=1)
+
+    def _rates(self, item: tuple[tuple[Ordered, Owners], Floats, Floats]) -> Floats:
+        """Rates of one model, (n_bootstrap, n_fprs), from the weights of its positives and of all
+        its negatives, (n_bootstrap,) each.
+        """
+        (o, whose), n_true, n_false = item
         # Far enough down the order for the largest rate in every replicate.
         reach = min(o.n_false, int(1.6 * self.fprs.max() * o.n_false) + 50)
         edges = np.unique(np.append(0, np.geomspace(1, reach, 400).astype(np.int64)))
-        owner = patient_index[o.rows]
-        true, n_true = self._down_the_order(o, _reached_at(o), owner, o.positive, edges)
-        false, n_false = self._down_the_order(o, o.false, owner, ~o.positive, edges)
+        true = self._down_the_order(_reached_at(o), o.true, o.positive, whose.owner, edges)
+        false = self._down_the_order(o.false, o.false, ~o.positive, whose.owner, edges)
         allowed = self.fprs * n_false[:, None] + 1e-4
         # The first false positive counts even if it alone weighs more than allowed.
         at = np.clip(_search_rows(false, allowed) - 1, 1, None)
@@ -92,34 +109,29 @@ class _Bootstrap:
         share = np.where(wide[at], np.clip((allowed - false_at) / gap, 0.0, 1.0), 0.0)
         rates = true_at + share * (np.take_along_axis(true, after, axis=1) - true_at)
         rates /= np.maximum(n_true, 1.0)[:, None]
-        self.total += rates
-        self.within += rates.var(axis=0, ddof=1)
+        return rates
 
     def _down_the_order(
         self,
-        o: Ordered,
         reached_at: NDArray[np.int64],
-        owner: NDArray[np.intp],
+        count: NDArray[np.int64],
         chosen: NDArray[np.bool_],
+        owner: NDArray[np.intp],
         edges: NDArray[np.int64],
-    ) -> tuple[Floats, Floats]:
-        """Weights of the chosen records: (n_bootstrap, n_edges) down to each edge, and of all.
+    ) -> Floats:
+        """Weights of the chosen records down to each edge: (n_bootstrap, n_edges).
 
-        `reached_at` (n_steps,) rises; `owner`, `chosen` (n,) are in the order of the scores.
+        `reached_at` (n_steps,) rises, `count` (n_steps,) is the number of chosen records down to
+        each step; `chosen`, `owner` (n,) are in the order of the scores.
         """
-        total = np.bincount(owner[chosen], minlength=len(self.weights)).astype(np.float32)
-        # Most records lie beyond the last edge, where only their total counts.
-        n_steps = int(np.searchsorted(reached_at, edges[-1], side="right"))
-        ends = o.ends[:n_steps]
-        near = chosen[: int(ends[-1]) + 1 if n_steps else 0]
-        bins = np.searchsorted(edges, reached_at[:n_steps], side="left")
-        bins = np.repeat(bins, np.diff(ends, prepend=-1))[near]
-        by_bin = coo_array(
-            (np.ones(len(bins), np.float32), (bins, owner[: len(near)][near])),
-            shape=(len(edges), len(self.weights)),
-        ).tocsr()
+        steps = np.searchsorted(reached_at, edges, side="right")
+        starts = np.concatenate([[0], np.concatenate([[0], count])[steps]])
+        near = owner[np.flatnonzero(chosen)[: starts[-1]]]
+        by_bin = csr_array(
+            (np.ones(len(near), np.float32), near, starts), shape=(len(edges), len(self.weights))
+        )
         down = np.cumsum(by_bin @ self.weights, axis=0, dtype=np.float64).T
-        return np.ascontiguousarray(down), (total @ self.weights).astype(np.float64)
+        return np.ascontiguousarray(down)
 
 
 def _search_rows(rows: Floats, values: Floats) -> NDArray[np.intp]:
@@ -153,13 +165,21 @@ def evaluate(
     n_negative = int(np.median(~membership @ cohort.records_per_patient))
     grid = false_positive_grid(n_negative)
     bootstrap = _Bootstrap(_patient_weights(cohort.n_patients, seed), grid[grid <= FPRS[0]])
-    for t in range(len(scores)):
+
+    def sort(t: int) -> tuple[Ordered, Owners, tuple[float, Floats]]:
         o = ordered(scores[t], cohort.expand(membership[t]))
-        area.add(*auc_influence(o, cohort.patient_index, cohort.n_patients))
-        if o.n_true and o.n_false:
-            curves.append(np.stack(true_positive_rate(o, grid)))
-            balanced.append(_balanced_accuracy(o))
-            bootstrap.add(o, cohort.patient_index)
+        whose = owners(o, cohort.patient_index, cohort.n_patients)
+        return o, whose, influence_of(o, whose)
+
+    for start in range(0, len(scores), _MODELS):
+        both_sides = []
+        for o, whose, influence in in_threads(sort, range(len(scores))[start : start + _MODELS]):
+            area.add(*influence)
+            if o.n_true and o.n_false:
+                curves.append(np.stack(true_positive_rate(o, grid)))
+                balanced.append(_balanced_accuracy(o))
+                both_sides.append((o, whose))
+        bootstrap.add(both_sides)
     auc = area.interval()
     measures: dict[str, Any] = {
         "auc": auc.value,
@@ -204,8 +224,12 @@ def _mean_curve(
 
 def _patient_weights(n_patients: int, seed: int) -> NDArray[np.float32]:
     rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(n_patients, np.full(n_patients, 1.0 / n_patients), size=_N_BOOTSTRAP)
-    return np.ascontiguousarray(drawn.T, dtype=np.float32)
+    even = np.full(n_patients, 1.0 / n_patients)
+    weights = np.empty((n_patients, _N_BOOTSTRAP), dtype=np.float32)
+    for start in range(0, _N_BOOTSTRAP, _AT_ONCE):  # all counts at a time are 64-bit integers
+        drawn = rng.multinomial(n_patients, even, size=_AT_ONCE)
+        weights[:, start : start + _AT_ONCE] = drawn.T
+    return weights
 
 
 def _predictive_value(tpr: float, fpr: float, prevalence: float) -> float:

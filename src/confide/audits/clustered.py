@@ -194,6 +194,29 @@ def ordered(scores: Floats, positive: NDArray[np.bool_]) -> Ordered:
     return Ordered(rows=rows, positive=held, ends=ends, true=true, false=ends + 1 - true)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Owners:
+    """Whose the records of one model are.
+
+    Attributes
+    ----------
+    owner : (n,) the patient of each record, in the order of the scores
+    positive, negative : (n_patients,) records of each kind with a known score
+    """
+
+    owner: NDArray[np.intp]
+    positive: NDArray[np.int64]
+    negative: NDArray[np.int64]
+
+
+def owners(o: Ordered, patient_index: NDArray[np.intp], n_patients: int) -> Owners:
+    """Whose the records of an order are."""
+    owner = patient_index[o.rows]
+    positive = np.bincount(owner[o.positive], minlength=n_patients)
+    negative = np.bincount(owner, minlength=n_patients) - positive
+    return Owners(owner=owner, positive=positive, negative=negative)
+
+
 def auc_influence(
     o: Ordered, patient_index: NDArray[np.intp], n_patients: int
 ) -> tuple[float, Floats]:
@@ -201,7 +224,12 @@ def auc_influence(
 
     Returns the area (NaN without both classes) and (n_patients,) influences.
     """
-    n_true, n_false = o.n_true, o.n_false
+    return influence_of(o, owners(o, patient_index, n_patients))
+
+
+def influence_of(o: Ordered, whose: Owners) -> tuple[float, Floats]:
+    """As :func:`auc_influence`, where it is known whose the records are."""
+    n_true, n_false, n_patients = o.n_true, o.n_false, len(whose.positive)
     if n_true == 0 or n_false == 0:
         return float("nan"), np.zeros(n_patients)
     starts = np.concatenate([[0], o.ends[:-1] + 1])
@@ -209,12 +237,9 @@ def auc_influence(
     # Twice the records of the other class that each record is on the right side of, ties half:
     # whole numbers, so that sums are exact; they become shares patient by patient.
     pairs = np.where(o.positive, true - places + 2 * n_false, true)
-    owner = patient_index[o.rows]
-    by_patient = sum_by_patient(pairs, owner, n_patients)
-    positive = np.bincount(owner[o.positive], minlength=n_patients)
-    negative = np.bincount(owner, minlength=n_patients) - positive
+    by_patient = sum_by_patient(pairs, whose.owner, n_patients)
     auc = float(by_patient.sum() / (4.0 * n_true * n_false))
-    share = positive / n_true + negative / n_false
+    share = whose.positive / n_true + whose.negative / n_false
     return auc, by_patient / (2.0 * n_true * n_false) - auc * share
 
 
