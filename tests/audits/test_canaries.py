@@ -6,6 +6,7 @@ import pytest
 from audits.studies import cohort_of, study
 from confide.attacks import RMIA
 from confide.attacks.base import Attack
+from confide.audits import canaries
 from confide.audits.canaries import EpsilonSettings, canaries_found, epsilon_bounds
 from confide.audits.epsilon import guessing_epsilon
 from confide.audits.multiple import benjamini_hochberg
@@ -207,3 +208,11 @@ def test_a_thousand_null_audits():
     for unit in ("patient", "record"):
         for method in ("one_run", "clopper_pearson", "gdp"):
             assert wrong(found, 0.0, method, unit) <= 0.05
+
+
+def test_the_leak_of_patients_does_not_depend_on_parts(monkeypatch):
+    signal, held, cohort = study(5, n_patients=30)
+    whole = canaries._leak(signal, held, cohort)
+    monkeypatch.setattr(canaries, "_PATIENTS", 7)
+    np.testing.assert_array_equal(canaries._leak(signal, held, cohort), whole)
+    assert np.isfinite(whole).all()

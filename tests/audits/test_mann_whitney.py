@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 import oracles
+from confide.audits import mann_whitney
 from confide.audits.mann_whitney import (
     binormal_auc,
     blocked_p_value,
@@ -189,3 +190,15 @@ def test_randomised_p_is_uniform_whatever_the_ties(levels):
     plain = row_auc(values, held).p_value()
     if levels is None:
         assert (p <= plain).all()
+
+
+def test_rows_stand_alone(monkeypatch):
+    """In parts of any size the areas are the same."""
+    rng = np.random.default_rng(9)
+    values, held = rng.standard_normal((12, 50)).round(1), rng.random((12, 50)) < 0.5
+    values[:, 7] = np.nan
+    whole = mann_whitney.row_auc(values, held)
+    monkeypatch.setattr(mann_whitney, "_CACHED_ELEMENTS", 12 * 7)
+    parts = mann_whitney.row_auc(values, held)
+    for name in vars(whole):
+        np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name), err_msg=name)

@@ -1,9 +1,12 @@
 """What chance alone shows, against simulation."""
 
 import numpy as np
+import pytest
+from scipy.stats import rankdata
 
 import oracles
 from audits.studies import cohort_of, study
+from confide.audits import null
 from confide.audits.mann_whitney import row_auc
 from confide.audits.null import joint_survival, max_survival
 from confide.audits.patients import patient_risk
@@ -73,3 +76,27 @@ def test_blocks_keep_their_numbers():
             best = max(oracles.auc(o[column], o[~column]) for o in own.T)
             slow += (best >= GRID - 1e-9) / (150 * 12)
     assert (np.abs(found - slow) < 4 * np.sqrt(0.25 / 1800) + 1e-3).all()
+
+
+@pytest.mark.parametrize("elements", [20, 300, 10_000_000])
+def test_the_same_masks_give_the_same_counts(elements, monkeypatch):
+    """Patients of one to eight records, in groups of any size, against a loop over patients."""
+    signal, held, cohort = study(4, n_patients=30, n_models=12, most=8)
+    signal[:, 20] = np.round(signal[:, 20])
+    signal[:, 30], signal[:, cohort.patient_index == 2] = np.nan, np.nan
+    held[0, :9] = True  # some patients are in more models than others
+    monkeypatch.setattr(null, "_CHUNK_ELEMENTS", elements)
+    found = max_survival(signal, held, cohort, GRID, n_permutations=20, seed=5)
+    rng, one_block = np.random.default_rng(5), np.zeros(12, dtype=int)
+    n_in, best = held.sum(axis=0), []
+    for n in np.unique(n_in):
+        masks = null._random_masks(rng, 20, one_block, np.array([n]))
+        for patient in np.flatnonzero(n_in == n):
+            own = signal[:, cohort.patient_index == patient]
+            own = own[:, ~np.isnan(own).any(axis=0)]
+            if own.shape[1]:
+                area = (masks @ rankdata(own, axis=0) - n * (n + 1) / 2) / (n * (12 - n))
+                best.append(area.max(axis=1))
+    assert len(best) == 29
+    plain = (np.concatenate(best)[None] >= GRID[:, None] - 1e-6).mean(axis=1)
+    np.testing.assert_allclose(found, plain, rtol=1e-12)

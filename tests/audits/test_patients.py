@@ -6,6 +6,7 @@ from scipy.stats import binom
 
 import oracles
 from audits.studies import cohort_of, study
+from confide.audits import patients
 from confide.audits.mann_whitney import row_auc
 from confide.audits.patients import joint_signal, patient_risk, smallest_detectable_auc
 from confide.errors import ArgumentError
@@ -158,3 +159,14 @@ def test_smallest_detectable_area_with_few_models():
     )
     assert smallest is None
     assert needed == 18
+
+
+def test_joint_signal_in_parts_is_the_plain_sum(monkeypatch):
+    signal, _, cohort = study(9, n_patients=20)
+    signal[:, 4], signal[:, 8] = 2.0, np.nan
+    monkeypatch.setattr(patients, "_RECORDS", 7)
+    spread = signal.std(axis=0)
+    standard = (signal - signal.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+    standard[:, 8] = 0.0
+    plain = np.stack([standard[:, cohort.patient_index == p].sum(axis=1) for p in range(20)], 1)
+    np.testing.assert_allclose(joint_signal(signal, cohort), plain, rtol=1e-12, atol=1e-12)

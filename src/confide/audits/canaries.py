@@ -37,6 +37,7 @@ from confide.cohort import Cohort
 from confide.errors import ArgumentError
 
 Floats = NDArray[np.float64]
+_PATIENTS = 4096
 _FEWEST_MODELS = 8
 """Four references, two pairs."""
 _ASSUMES = {
@@ -164,18 +165,28 @@ def _leak(signal: Floats, membership: NDArray[np.bool_], cohort: Cohort) -> Floa
     joint = joint_signal(signal, cohort)
     n_in = membership.sum(axis=0)
     n_out = len(membership) - n_in
+    shift, variance, spread = np.empty((3, cohort.n_patients))
+    for start in range(0, cohort.n_patients, _PATIENTS):
+        part = slice(start, start + _PATIENTS)
+        shift[part], variance[part] = _apart(joint[:, part], membership[:, part])
+        spread[part] = joint[:, part].var(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean_in = np.where(membership, joint, 0.0).sum(axis=0) / n_in
-        mean_out = np.where(membership, 0.0, joint).sum(axis=0) / n_out
-        square = (joint - np.where(membership, mean_in, mean_out)) ** 2
-        variance = square.sum(axis=0) / (len(joint) - 2)
-        spread = joint.var(axis=0)
         usable = (n_in >= 2) & (n_out >= 2) & (spread > 0)
         # Half of the weight on a common share of the spread, so that luck with few references
         # does not choose the patients.
         share = float(np.median((variance / spread)[usable])) if usable.any() else 1.0
         error = np.sqrt((0.5 * variance + 0.5 * share * spread) * (1.0 / n_in + 1.0 / n_out))
-        return np.where(usable & (error > 0), (mean_in - mean_out) / error, -np.inf)
+        return np.where(usable & (error > 0), shift / error, -np.inf)
+
+
+def _apart(joint: Floats, held: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """Difference of the means in and out, and variance about them: (n_patients,) each."""
+    n_in = held.sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean_in = np.where(held, joint, 0.0).sum(axis=0) / n_in
+        mean_out = np.where(held, 0.0, joint).sum(axis=0) / (len(held) - n_in)
+        square = (joint - np.where(held, mean_in, mean_out)) ** 2
+        return mean_in - mean_out, square.sum(axis=0) / (len(joint) - 2)
 
 
 def _most(leak: Floats, most: int) -> NDArray[np.intp]:

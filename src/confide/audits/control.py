@@ -62,7 +62,7 @@ def planted_control(
     for one in np.unique(blocks):
         column[blocks == one] = rng.permuted(column[blocks == one], axis=0)
     values = signal[:, rows]
-    spread = _spread_within(values, cohort.expand(membership)[:, rows])
+    spread = _spread_within(values, membership[:, cohort.patient_index[rows]])
     shift = np.sqrt(2.0) * ndtri(PLANTED_AUC) * spread
     shifted = values + shift * part.expand(column)
     _, risk = patient_risk(shifted, column, part, fdr=fdr, block=block)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
+from confide.attacks.threads import in_threads
 from confide.audits.mann_whitney import survival
 from confide.cohort import Cohort
 
 Floats = NDArray[np.float64]
-_CHUNK_ELEMENTS = 20_000_000
+_CHUNK_ELEMENTS = 5_000_000
 
 
 def joint_survival(n_in: NDArray[np.int64], n_out: NDArray[np.int64], thresholds: Floats) -> Floats:
@@ -62,7 +65,7 @@ def max_survival(
     kinds, kind = np.unique(counts, axis=1, return_inverse=True)
     by_patient = np.argsort(cohort.patient_index, kind="stable")
     sizes = cohort.records_per_patient
-    starts = np.concatenate([[0], np.cumsum(sizes)])
+    starts = np.cumsum(sizes) - sizes
     survived, n_drawn = np.zeros(len(thresholds)), 0
     step = max(1, _CHUNK_ELEMENTS // n_permutations)
     for i, in_each in enumerate(kinds.T):
@@ -73,17 +76,49 @@ def max_survival(
         least = n_in * (n_in + 1) / 2.0
         pairs = float(n_in * (n_models - n_in))
         patients = np.flatnonzero(kind.ravel() == i)
-        for group in _split(patients, sizes[patients], step):
-            rows = np.concatenate([by_patient[starts[p] : starts[p + 1]] for p in group])
-            ranks = _ranks(signal[:, rows])
-            area = (masks @ ranks - least) / pairs
-            segments = np.concatenate([[0], np.cumsum(sizes[group])[:-1]])
-            best = np.fmax.reduceat(area, segments, axis=1).ravel()
-            best = np.sort(best[~np.isnan(best)])
+        patients = patients[np.argsort(-sizes[patients], kind="stable")]
+
+        def drawn(
+            group: NDArray[np.intp],
+            masks: NDArray[np.float32] = masks,
+            least: float = least,
+            pairs: float = pairs,
+        ) -> NDArray[np.float32]:
+            """Sorted largest areas of the patients of a group, in all permutations."""
+            rows = [by_patient[starts[some] + k] for k, some in enumerate(_kth(group, sizes))]
+            # Largest sums of ranks are largest areas.
+            best = (_largest(masks, signal, rows) - least) / pairs
+            best = best[~np.isnan(best)]
+            best.sort()
+            return best
+
+        for best in in_threads(drawn, _split(patients, sizes[patients], step)):
             # float32 products of half-integers below 2**23 are exact; the division is not.
             n_drawn += len(best)
             survived += len(best) - np.searchsorted(best, thresholds - 1e-6, side="left")
     return survived / max(n_drawn, 1)
+
+
+def _kth(group: NDArray[np.intp], sizes: NDArray[np.int64]) -> list[NDArray[np.intp]]:
+    """The patients with more than k records, k = 0, 1, ...; `group` has the largest first."""
+    own = sizes[group]
+    return [group[: np.searchsorted(-own, -k, side="left")] for k in range(int(own[0]))]
+
+
+def _largest(
+    masks: NDArray[np.float32], signal: Floats, rows: list[NDArray[np.intp]]
+) -> NDArray[np.float32]:
+    """Largest sum of ranks of each patient's records: (n_permutations, n_patients).
+
+    `rows` are the first, second, ... records of the patients, those with most records first.
+    """
+    ends = np.cumsum([len(some) for some in rows])
+    ranks = _ranks(signal[:, np.concatenate(rows)])
+    best: NDArray[np.float32] = masks @ ranks[:, : ends[0]]
+    for start, stop in pairwise(ends):
+        have = best[:, : stop - start]
+        np.fmax(have, masks @ ranks[:, start:stop], out=have)
+    return best
 
 
 def _split(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from confide.attacks.threads import in_threads
 from confide.audits.clustered import sum_by_patient
 from confide.audits.mann_whitney import (
     RowAuc,
@@ -26,6 +27,7 @@ from confide.cohort import Cohort
 from confide.errors import ArgumentError
 
 Floats = NDArray[np.float64]
+_RECORDS = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,15 +138,31 @@ def joint_signal(signal: Floats, cohort: Cohort) -> Floats:
     alike; a record whose signal is constant or unknown adds nothing.
     """
     result = np.empty((len(signal), cohort.n_patients))
-    mean = signal.mean(axis=0)
-    deviation = signal.std(axis=0)
+    mean, deviation = _centred(signal)
     usable = deviation > 1e-12 * (np.abs(mean) + 1.0)
     scale = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=usable)
     centre = np.where(usable, mean, 0.0)
-    for model, row in enumerate(signal):
-        standard = np.where(usable, (row - centre) * scale, 0.0)
+
+    def add_up(model: int) -> None:
+        standard = np.where(usable, (signal[model] - centre) * scale, 0.0)
         result[model] = sum_by_patient(standard, cohort.patient_index, cohort.n_patients)
+
+    for _ in in_threads(add_up, range(len(signal))):
+        pass
     return result
+
+
+def _centred(signal: Floats) -> tuple[Floats, Floats]:
+    """Mean and deviation over models: (n_records,) each, of some records at a time.
+
+    The deviation of all at a time would take as much memory as the signals.
+    """
+    mean, deviation = np.empty((2, signal.shape[1]))
+    for start in range(0, signal.shape[1], _RECORDS):
+        part = slice(start, start + _RECORDS)
+        mean[part] = signal[:, part].mean(axis=0)
+        deviation[part] = signal[:, part].std(axis=0)
+    return mean, deviation
 
 
 def segment_max(values: Floats, cohort: Cohort) -> Floats:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
+from confide.attacks.threads import in_threads
 from confide.audits.clustered import sum_by_patient
 from confide.audits.deconvolution import area_variance
 from confide.audits.patients import PatientRisk
@@ -22,6 +23,7 @@ from confide.cohort import Cohort
 
 Floats = NDArray[np.float64]
 _FOLDS = 5
+_RECORDS = 1024
 _FEW = 100
 _MANY = 2_000
 _PER_BIN = 150
@@ -140,7 +142,7 @@ def covariates(signal: Floats, membership: NDArray[np.bool_], cohort: Cohort) ->
     of records, mean log share of the record's class
     """
     known = ~np.isnan(signal[0])
-    mid, deviation = _moments(signal, cohort.expand(membership))
+    mid, deviation = _moments(signal, membership, cohort.patient_index)
     rarity = _log_class_share(cohort)
     count = sum_by_patient(known.astype(np.float64), cohort.patient_index, cohort.n_patients)
 
@@ -156,26 +158,33 @@ def covariates(signal: Floats, membership: NDArray[np.bool_], cohort: Cohort) ->
     return np.stack([mean(mid), least, mean(deviation), size, mean(rarity)], axis=1)
 
 
-def _moments(signal: Floats, held: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+def _moments(
+    signal: Floats, membership: NDArray[np.bool_], patient_index: NDArray[np.intp]
+) -> tuple[Floats, Floats]:
     """(n_records,) a mean of the in and out means, and log deviation about the two.
 
     The mean of the two has weights that make it independent of their difference: w = (v_out /
     n_out) / (v_in / n_in + v_out / n_out) for the in mean, with one ratio of variances for all
-    records.  A few passes over the models keep memory at a few numbers a record.
+    records.  Some records at a time keep memory at a few numbers a record.
     """
-    n_in = np.maximum(held.sum(axis=0), 1)
-    n_out = np.maximum(len(held) - held.sum(axis=0), 1)
-    sum_in, total = np.zeros((2, signal.shape[1]))
-    for row, inside in zip(signal, held, strict=True):
-        sum_in += np.where(inside, row, 0.0)
-        total += row
-    mean_in, mean_out = sum_in / n_in, (total - sum_in) / n_out
-    square_in, square = np.zeros((2, signal.shape[1]))
-    for row, inside in zip(signal, held, strict=True):
-        residual = row - np.where(inside, mean_in, mean_out)
+    n_records = signal.shape[1]
+    mean_in, mean_out, square_in, square, n_in, n_out = np.empty((6, n_records))
+
+    def describe(start: int) -> None:
+        part = slice(start, start + _RECORDS)
+        values, held = signal[:, part], membership.take(patient_index[part], axis=1)
+        n_in[part] = np.maximum(held.sum(axis=0), 1)
+        n_out[part] = np.maximum(len(held) - held.sum(axis=0), 1)
+        sum_in = np.where(held, values, 0.0).sum(axis=0)
+        mean_in[part] = sum_in / n_in[part]
+        mean_out[part] = (values.sum(axis=0) - sum_in) / n_out[part]
+        residual = values - np.where(held, mean_in[part], mean_out[part])
         residual *= residual
-        square_in += np.where(inside, residual, 0.0)
-        square += residual
+        square_in[part] = np.where(held, residual, 0.0).sum(axis=0)
+        square[part] = residual.sum(axis=0)
+
+    for _ in in_threads(describe, range(0, n_records, _RECORDS)):
+        pass
     tiny = 1e-12 * (np.abs(mean_in + mean_out) + 1.0) ** 2  # constant signals
     variance_in = np.maximum(square_in / np.maximum(n_in - 1, 1), tiny)
     variance_out = np.maximum((square - square_in) / np.maximum(n_out - 1, 1), tiny)
