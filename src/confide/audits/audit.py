@@ -13,8 +13,15 @@ from numpy.typing import NDArray
 from scipy.stats import binom
 
 from confide import _check
-from confide.attacks import Attack, named, public_features, scores_of_all, screen_precision
-from confide.attacks.base import Signals, check_membership, chunks
+from confide.attacks import (
+    Attack,
+    named,
+    public_features,
+    require_inputs,
+    scores_of_all,
+    screen_precision,
+)
+from confide.attacks.base import Signals, chunks
 from confide.audits.adjusted import covariates
 from confide.audits.aggregate import evaluate
 from confide.audits.canaries import epsilon_bounds
@@ -46,6 +53,8 @@ Floats = NDArray[np.float64]
 Blocks = NDArray[np.int64]
 TAIL_THRESHOLDS = (0.6, 0.7, 0.8, 0.9)
 _SURVIVAL_GRID = np.linspace(0.5, 1.0, 101)
+_KEPT_BYTES = 1_000_000_000
+"""Signals that stay in memory beside the scores of the attacks; more are read again by each."""
 _SCREENED, _SCREEN_FPR = 0.01, 0.001
 _CORRECTED_GRID = np.round(np.linspace(0.5, 1.0, 21), 3)
 
@@ -126,16 +135,16 @@ def audit(
     """
     settings = settings or AuditSettings()
     _check_design(signals, membership, cohort)
+    require_inputs(settings.attacks, trace=trace is not None, population=population is not None)
     if heldout is not None:
         refuse_shared_patients(cohort, heldout[1])
     signal = _scalar_signal(signals)
-    if signal.size == math.prod(signals.shape):
+    if signal.size == math.prod(signals.shape) and signal.nbytes <= _KEPT_BYTES:
         signals = signal.reshape(signals.shape)  # read once
     records, risk = patient_risk(signal, membership, cohort, fdr=settings.fdr_of_list, block=block)
     if settings.looks > 1:  # on the scale of `fdr`, so that the list is where q_value <= fdr
         risk = replace(risk, q_value=np.minimum(settings.looks * risk.q_value, 1.0))
     corrected = tail(risk, _CORRECTED_GRID)
-    attacks, curves = _attacks(signals, membership, cohort, population, heldout, trace, settings)
     groups, conflicts = cohort.patient_groups()
     table, overall = group_table(
         risk.joint,
@@ -146,6 +155,19 @@ def audit(
         covariates=covariates(cohort),
     )
     survival = _survival(signal, membership, cohort, risk, corrected, settings, block)
+    control = planted_control(
+        signal,
+        membership,
+        cohort,
+        risk.p_value,
+        fdr=settings.fdr_of_list,
+        seed=settings.seed,
+        block=block,
+    )
+    epsilon = epsilon_bounds(signal, membership, cohort, block=block)
+    less_noise = shrunken(signal, membership, cohort, risk, seed=settings.seed)
+    del signal  # the scores of an attack take as much memory
+    attacks, curves = _attacks(signals, membership, cohort, population, heldout, trace, settings)
     drawn = pd.concat([survival, *curves], ignore_index=True)
     summary: dict[str, Any] = {
         "n_models": len(membership),
@@ -157,27 +179,16 @@ def audit(
         "task": cohort.task,
         "attacks": attacks,
         "patients": _patient_summary(risk, corrected, cohort, settings, block)
-        | {
-            "control": planted_control(
-                signal,
-                membership,
-                cohort,
-                risk.p_value,
-                fdr=settings.fdr_of_list,
-                seed=settings.seed,
-                block=block,
-            )
-        },
+        | {"control": control},
         "groups": {k: v | {"n_conflicts": conflicts[k]} for k, v in overall.items()},
         "utility": None if heldout is None else utility(*heldout),
-        "epsilon": epsilon_bounds(signal, membership, cohort, block=block),
+        "epsilon": epsilon,
         "guards": [],
         "warnings": warnings(
             membership, risk, named(settings.attacks), conflicts, population=population
         ),
     }
     summary["verdict"] = verdict(summary)
-    less_noise = shrunken(signal, membership, cohort, risk, seed=settings.seed)
     return AuditResult(
         records=record_table(records, cohort),
         patients=patient_table(risk, less_noise, corrected, cohort, groups),
@@ -213,6 +224,7 @@ def _attacks(
         curves.append(roc.assign(curve="roc", series=attack.name))
         if screens and attack.name in (*screens, "lira"):
             kept[attack.name] = scores
+        del scores  # before those of the next attack are made
     for name in screens if "lira" in kept else ():
         precision, share = screen_precision(
             kept[name], kept["lira"], by_record, top=_SCREENED, fpr=_SCREEN_FPR
@@ -268,7 +280,6 @@ def _check_design(signals: Signals, membership: NDArray[np.bool_], cohort: Cohor
                 f"Patient {patient!r} is never {word} the training data of any model; every "
                 "patient must be in some models and out of others."
             )
-    check_membership(signals, cohort.expand(membership))
 
 
 def _scalar_signal(signals: Signals) -> Floats:

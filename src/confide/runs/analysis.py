@@ -77,6 +77,7 @@ def analyse(
             folder.check_complete(name)
     stored, population = stored_signals(folder, cohort, heldout)
     membership, canary = folder.array("membership")[:][done], canary_records(table)
+    del table  # its ids and groups are those of the cohort
     real, held, patients = without_canaries(stored, membership, cohort, canary)
     trace = None
     if folder.has_array("trace"):
