@@ -22,6 +22,8 @@ CNN = {
     "epochs": 2,
     "batch_size": 8,
     "augment": "strong",
+    # Small, because steps amplify the rounding in which two algorithms of one convolution differ.
+    "optimizer": {"name": "sgd", "lr": 0.01},
 }
 WRN = CNN | {"model": {"name": "wrn", "depth": 10, "width": 1}}
 ADAMW = TABLE | {"optimizer": {"name": "adamw", "lr": 0.01}, "ema": 0.5}
@@ -59,7 +61,8 @@ def test_replayed_steps_give_the_same_weights(block, n_models):
     parts = settings, records, network, plan = _setup(block, "cuda")
     loss_of = loss_function(network, "binary", half=False)
     assert plan.replays
-    replayed = step.step_of(network, loss_of, records, settings, plan, n_models)
+    with tensor_float32(False):
+        replayed = step.step_of(network, loss_of, records, settings, plan, n_models)
     assert isinstance(replayed, step.Replayed)
     written = step.Step(loss_of, records, settings, plan)
     for first in (0, 1):  # two stacks after another: the second begins anew
@@ -74,8 +77,10 @@ def test_a_loss_that_is_not_finite_is_seen_where_steps_are_replayed():
     parts = settings, records, network, plan = _setup(TABLE, "cuda")
     loss_of = loss_function(network, "binary", half=False)
 
+    divisor = torch.tensor([1.0, 0.0], device="cuda")
+
     def broken(weights, x, y):
-        return loss_of(weights, x, y) / torch.tensor([1.0, 0.0], device="cuda")
+        return loss_of(weights, x, y) / divisor
 
     replayed = step.step_of(network, broken, records, settings, plan, 2)
     with pytest.raises(TrainingError, match="position 1 of 2 diverged"):
@@ -89,7 +94,7 @@ def test_a_step_that_cannot_be_recorded_is_taken_as_it_is_written():
 
     def looks(weights, x, y):
         loss = loss_of(weights, x, y)
-        assert float(loss.sum()) > 0  # waits for the device, which no graph can hold
+        assert float(loss.detach().sum()) > 0  # waits for the device, which no graph can hold
         return loss
 
     with pytest.warns(RuntimeWarning, match="cannot be recorded"):

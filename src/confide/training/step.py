@@ -181,10 +181,9 @@ class Replayed(Step):
         torch.autograd.backward(loss.sum())
         self._optimizer.step()
         with torch.no_grad():
-            average, weights = list(self.average.values()), list(self.weights.values())
-            way = torch._foreach_sub(weights, average)
-            torch._foreach_mul_(way, self._moves.index_select(0, self._at)[0])
-            torch._foreach_add_(average, way)
+            move = self._moves.index_select(0, self._at)[0]
+            for name, w in self.weights.items():
+                self.average[name].lerp_(w, move)
         self._place += 1
         self._at += 1
 
