@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import yaml
 from moto.server import ThreadedMotoServer
+from typer.testing import CliRunner
 
 from confide import _objects
-from confide.cli import main
+from confide.cli import app, main
 from confide.cohort import Cohort
 from confide.config import load
 from confide.errors import ArgumentError, MismatchError, MissingExtraError, StoreError
@@ -169,13 +170,10 @@ class Here:
 
 def test_a_whole_audit_is_that_of_a_folder(plain, tmp_path, bucket, url):
     config, folder = written(tmp_path)
-    run_config(config, folder, tmp_path / "one", signals=url)
-    run_by(Here(), config, folder, tmp_path / "two", signals=f"{url}-by-a-worker/")
-    for out in (tmp_path / "one", tmp_path / "two"):
-        require_equal(plain, out)
+    run_by(Here(), config, folder, tmp_path / "out", signals=f"{url}/")
+    require_equal(plain, tmp_path / "out")
     assert len(keys(bucket, "audits/one/signals.zarr/logits/")) == 5  # and what describes them
-    below = [key.split("/")[1] for key in keys(bucket)]
-    assert set(below) == {"one", "one-by-a-worker"}
+    assert keys(bucket) == keys(bucket, "audits/one/")
     stored = [one.get()["Body"].read() for one in bucket.objects.all()]
     for content in [*stored, *(path.read_bytes() for path in files(tmp_path))]:
         assert SECRET.encode() not in content
@@ -309,12 +307,19 @@ def test_no_such_bucket(tmp_path, server):
         study("s3://nobodys-bucket/audit").train(tmp_path / "out")
 
 
-def test_a_bucket_that_went_away(tmp_path, bucket, url):
+def test_objects_that_went_away_and_every_command_says_where_it_looks(tmp_path, bucket, url):
+    out = str(tmp_path / "out")
     study(url).train(tmp_path / "out")
     bucket.objects.all().delete()
-    for use in (study().train, verify_audit, erase_signals):
-        with pytest.raises(StoreError, match=r"holds no signals of this audit\. Is it the store"):
-            use(tmp_path / "out")
+    with pytest.raises(StoreError, match=r"holds no signals of this audit\. Is it the store"):
+        study().train(tmp_path / "out")
+    for command in ("audit report", "audit verify", "audit erase"):
+        done = CliRunner().invoke(app, [*command.split(), out])
+        assert isinstance(done.exception, StoreError), command
+        assert done.stderr == f"Signals are at {url}.\n", command
+        assert done.stdout == ""
+    done = CliRunner().invoke(app, ["compare", out, out, "--out", str(tmp_path / "compared")])
+    assert done.stderr == 2 * f"Signals are at {url}.\n"
 
 
 class Refusing(BaseHTTPRequestHandler):
