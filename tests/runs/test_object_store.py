@@ -21,7 +21,7 @@ from confide.errors import ArgumentError, MismatchError, MissingExtraError, Stor
 from confide.runs import analyse, erase_signals, run_config
 from confide.runs.engines import run_by
 from confide.runs.study import Study
-from confide.runs.verify import verify_audit
+from confide.runs.verify import RESULTS, verify_audit
 from confide.stores import AuditFolder
 from confide.training.base import Trainer
 
@@ -34,7 +34,6 @@ CONFIG = {
     "audit": {"n_models": 4},
     "performance": {"models_at_once": 2, "device": "cpu"},
 }
-TABLES = ("summary.json", "records.parquet", "patients.parquet", "groups.parquet", "curves.parquet")
 ARRAYS = ("logits", "heldout_logits", "membership")
 SECRET, KEY = "notthatsecret0123", "AKIAOFTHETESTS"
 
@@ -153,7 +152,7 @@ def plain(tmp_path_factory):
 def require_equal(plain, out):
     assert same(plain, out, ARRAYS)
     assert not (out / "signals.zarr").exists()
-    for name in TABLES:
+    for name in RESULTS:
         assert (out / name).read_bytes() == (plain / name).read_bytes(), name
     found = verify_audit(out)
     assert found.sound
