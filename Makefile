@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test lint docs bench audit-dependencies clean
+.PHONY: demo test lint docs bench bench-gpu audit-dependencies clean
 
 demo: $(STAMP)        ## the main job on data that need no download; ends with two reports
 	$(BIN)/confide demo --out demo
@@ -21,11 +21,16 @@ docs: $(STAMP)        ## the documentation as a site in site/
 	$(BIN)/python -m pip install --quiet -e ".[docs]"
 	$(BIN)/mkdocs build --strict
 
-bench: $(STAMP)       ## speed and memory; prints tables
-	$(BIN)/python benchmarks/analysis.py
-	$(BIN)/python benchmarks/training.py
+bench: $(STAMP)       ## speed and memory on the CPU, ten minutes: benchmarks/results and docs/performance.md
+	$(BIN)/python benchmarks/cost.py
+	$(BIN)/python benchmarks/training.py --cases table tiny small_cnn
 	$(BIN)/python benchmarks/encoding.py
 	$(BIN)/python benchmarks/inversion_assignment.py --phantoms 60 --width 512 --budget quick --problems 50
+	$(BIN)/python benchmarks/page.py
+
+bench-gpu: $(STAMP)   ## training on a CUDA device, five minutes: benchmarks/results and docs/performance.md
+	$(BIN)/python benchmarks/gpu.py
+	$(BIN)/python benchmarks/page.py
 
 audit-dependencies: $(STAMP)  ## known flaws of what is installed, asked of PyPI; fails if a package cannot be asked for
 	$(BIN)/python -m pip freeze --exclude-editable > $(VENV)/installed.txt

@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+import results
 from confide.encoders.base import Encoder, build, random_orders, reordered
 from confide.encoders.derive import Chance
 from confide.encoders.key import Key
@@ -49,7 +50,13 @@ def seconds(*works: Callable[[], object], repeat: int, cuda: bool = False) -> li
     return [float(np.median(mine)) for mine in found]
 
 
+FOUND: list[dict[str, object]] = []
+
+
 def show(what: str, ms: float, against: str, other: float, ratio: str) -> None:
+    FOUND.append(
+        {"what": what, "ms": 1e3 * ms, "against": against, "its ms": 1e3 * other, "ratio": ratio}
+    )
     print(
         f"{what:42s}{1e3 * ms:10.2f} ms  {against:34s}{1e3 * other:10.2f} ms  {ratio}", flush=True
     )
@@ -230,6 +237,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="without the runs from end to end")
     parser.add_argument("--records", type=int, default=16, help="a batch on the CPU")
     parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--out", type=Path, help="folder of the results")
     parser.add_argument("--threads", type=int, default=0, help="0: torch's choice")
     a = parser.parse_args()
     if a.threads:
@@ -246,6 +254,7 @@ def main() -> None:
     if not a.quick:
         for n_records in (200, 800):
             memory(n_records)
+    results.write("encoding", FOUND, a.out)
 
 
 if __name__ == "__main__":

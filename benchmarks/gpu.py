@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import statistics
 import subprocess
 import sys
@@ -155,14 +156,14 @@ def whole() -> dict[str, float]:
     return {"steps": trainer._plan.steps, "first s": took[0], "next s": took[1]}
 
 
-def peer() -> str:
-    """What benchmarks/gpu_keras.py prints, in a process of its own."""
+def peer() -> dict[str, Any]:
+    """What benchmarks/gpu_keras.py measured, in a process of its own; nothing without Keras."""
     script = Path(__file__).with_name("gpu_keras.py")
     done = subprocess.run(
         [sys.executable, str(script)], capture_output=True, text=True, check=False
     )
     print(done.stdout or done.stderr[-2000:], flush=True)
-    return done.stdout
+    return json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else {}
 
 
 def main() -> None:

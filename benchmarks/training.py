@@ -15,9 +15,11 @@ import multiprocessing
 import resource
 import time
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import numpy as np
 
+import results
 from confide.training.settings import TrainSettings
 
 # name: (train settings, shape of a record, records a model)
@@ -101,7 +103,9 @@ def main() -> None:
     parser.add_argument("--malloc", nargs="+", choices=["default", "kept"], default=["kept"])
     parser.add_argument("--threads", type=int, default=0, help="0: torch's choice")
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--out", type=Path, help="folder of the results")
     args = parser.parse_args()
+    found = []
     print(f"{'case':14}{'stack':>6}{'freed':>9}{'median ms':>11}{'least ms':>10}{'peak MiB':>10}")
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as pool:
@@ -119,10 +123,14 @@ def main() -> None:
                         args.compile,
                     ).result()
                     median, least, peak = figures
+                    one = {"case": case, "models at once": stack, "freed memory": malloc}
+                    one |= {"ms": median, "least ms": least, "peak MiB": peak}
+                    found.append(one)
                     print(
                         f"{case:14}{stack:6d}{malloc:>9}{median:11.2f}{least:10.2f}{peak:10.0f}",
                         flush=True,
                     )
+    results.write("training", found, args.out)
 
 
 if __name__ == "__main__":
