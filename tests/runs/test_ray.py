@@ -2,13 +2,16 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import yaml
 
 from confide.config import load
+from confide.errors import ConfideError
 from confide.runs import run_config
 from confide.stores import AuditFolder
 
@@ -77,6 +80,71 @@ def test_nodes_are_killed_and_nothing_is_lost(tmp_path):
         (tmp_path / "whole" / "summary.json").read_text()
     )
     assert whole.summary["n_models"] == 16
+    for name in ("logits", "heldout_logits", "membership"):
+        one, other = (AuditFolder.read(tmp_path / f).array(name)[:] for f in ("whole", "parts"))
+        assert one.tobytes() == other.tobytes()
+
+
+# A cluster that stays until its standard input is closed.
+CLUSTER = """
+import sys
+
+from ray.cluster_utils import Cluster
+
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+cluster.add_node(num_cpus=1)
+print(cluster.address, cluster.head_node.all_processes["gcs_server"][0].process.pid, flush=True)
+sys.stdin.read()
+cluster.shutdown()
+"""
+
+
+def _done(out):
+    try:
+        return int(AuditFolder.read(out).done.sum())
+    except ConfideError:
+        return 0
+
+
+def _begun(config, out, address, env):
+    command = [sys.executable, "-m", "confide", "audit", "run", config, "--out", out]
+    command += ["--ray", address] if address else []
+    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def _until(process, out, n):
+    """Wait until so many models are finished, and that the command still runs."""
+    while _done(out) < n:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+
+
+def test_the_command_that_leads_is_killed_and_then_the_head_of_the_cluster(tmp_path):
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(CONFIG))
+    config, folder = load(tmp_path / "study.yaml")
+    run_config(config, folder, tmp_path / "whole")
+    env = os.environ | {"RAY_AUTH_MODE": "disabled"}
+    out, command = tmp_path / "parts", [sys.executable, "-c", CLUSTER]
+    with subprocess.Popen(
+        command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as cluster:
+        line = next(line for line in cluster.stdout if line.rpartition(" ")[2].strip().isdigit())
+        address, _, head = line.rpartition(" ")
+        leads = _begun(tmp_path / "study.yaml", out, address, env)
+        _until(leads, out, 3)
+        leads.kill()
+        leads.communicate()
+        assert 3 <= _done(out) < 16
+        again = _begun(tmp_path / "study.yaml", out, address, env)
+        _until(again, out, 6)
+        os.kill(int(head), signal.SIGKILL)
+        again.communicate(timeout=300)  # workers that it has go on, so that it may even finish
+        cluster.kill()
+    assert _done(out) >= 6
+    alone = _begun(tmp_path / "study.yaml", out, None, env)
+    said = alone.communicate(timeout=300)
+    assert alone.returncode == 0, said
+    assert (out / "summary.json").read_bytes() == (tmp_path / "whole/summary.json").read_bytes()
     for name in ("logits", "heldout_logits", "membership"):
         one, other = (AuditFolder.read(tmp_path / f).array(name)[:] for f in ("whole", "parts"))
         assert one.tobytes() == other.tobytes()
