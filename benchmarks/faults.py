@@ -180,9 +180,10 @@ def interrupted(bench, out, rng, number, *, n_groups=None):
     seconds = rng.uniform(0, most) * bench.seconds
     bench.signalled.unlink(missing_ok=True)
     act = soon(bench, seconds, number)
+    before = bench.done(out)
     code, _ = bench.run(out, prepare=after(bench, out, n_groups, act))
-    if not out.exists():
-        return code  # before the command had begun
+    if not out.exists() or (code == -number and bench.done(out) == before):
+        return code  # before the command had begun, or could tell what to do
     if number != signal.SIGKILL:
         if bench.signalled.exists() and slow(bench.signalled):
             raise LostError("it takes too long to stop")

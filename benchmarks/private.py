@@ -27,7 +27,7 @@ def measure(
     """Median milliseconds a model-step, and peak memory in MiB."""
     import torch
 
-    from confide.training import TorchTrainer, TrainSettings, loop, private
+    from confide.training import TorchTrainer, TrainSettings, loop, private, step
     from confide.training.settings import Performance
 
     rng = np.random.default_rng(0)
@@ -47,7 +47,7 @@ def measure(
     )
     members = [torch.from_numpy(np.sort(rng.permutation(N)[: batch * n_steps]))] * stack
     stamps: list[float] = []
-    follow = loop.follow
+    follow = step.follow
 
     def timed(*arguments):
         follow(*arguments)
@@ -55,7 +55,7 @@ def measure(
             torch.cuda.synchronize()
         stamps.append(time.perf_counter())
 
-    loop.follow = private.follow = timed
+    step.follow = private.follow = timed
     torch.set_float32_matmul_precision("high" if device == "cuda" else "highest")
     settings, plan = trainer._settings, trainer._plan
     if unit == "plain":

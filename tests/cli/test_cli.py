@@ -304,6 +304,15 @@ def test_ctrl_c_says_how_to_resume(confide, table, tmp_path, monkeypatch):
         "\nStopped. What was finished is safe; resume with: "
         f"confide audit scores {table} --out {tmp_path / 'o'}\n"
     )
+
+    def stop_in_a_library(*arguments, **settings):
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise RuntimeError("an assertion of the library failed")
+
+    monkeypatch.setattr("confide.runs.audit_scores", stop_in_a_library)
+    assert confide("audit", "scores", table, "--out", tmp_path / "o") == (code, out, err)
     # As it was typed: with its options, and quoted where a shell needs that.
     more = ["--attacks", "lira, rmia", "--fdr", "0.2"]
     err = confide("audit", "scores", table, "--out", tmp_path / "o", *more)[2]

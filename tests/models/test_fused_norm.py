@@ -75,6 +75,16 @@ def test_a_large_mean_costs_no_precision():
 
 
 @GPU
+def test_an_odd_corner_costs_no_precision():
+    norm = nn.GroupNorm(16, 32).cuda()
+    x = torch.randn(3, 32, 24, 24, device="cuda")
+    x[:, :, 0, 0] += 100.0
+    wanted = _plain(norm.double(), x.double(), None)[0]
+    found = layers.norm_act(norm.float(), x)[0].double()
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+
+
+@GPU
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_wide_residual_network_has_the_logits_and_gradients_of_plain_layers(channels):
     network = build(WRNSettings(depth=10, width=2), (channels, 24, 24), 2)

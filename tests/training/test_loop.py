@@ -192,6 +192,7 @@ def test_bfloat16_is_near_float32():
     full, half = (forward(network, weights, x, half=h) for h in (False, True))
     assert half.dtype == torch.float32
     assert 0 < (full - half).abs().max() < 0.1
+    assert not torch.equal(half, half.bfloat16().float())  # the last layer rounds nothing
 
 
 def test_a_compiler_that_fails_is_named_and_done_without(monkeypatch):

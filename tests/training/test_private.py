@@ -10,9 +10,10 @@ from torch import nn
 from confide.errors import ArgumentError
 from confide.training import Performance, TorchTrainer, TrainSettings, augment, private
 from confide.training.clipped import row_gradients
-from confide.training.loop import Dice, drawn, optimizer_of
+from confide.training.loop import Dice, drawn
 from confide.training.losses import losses
 from confide.training.private import Noise, Secret, Units, packed, train_private
+from confide.training.step import optimizer_of
 
 CPU = torch.device("cpu")
 PATIENT = np.repeat(np.arange(30), np.tile([1, 2, 3], 10))  # 60 records

@@ -284,6 +284,13 @@ def test_importing_the_package_does_not_import_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_models_of_two_precisions_do_not_share_a_folder():
+    x, y = _noise()
+    plain, half = _trainer(x, y), _trainer(x, y, performance={"precision": "bfloat16"})
+    assert "precision" not in plain.describe()
+    assert half.describe() == plain.describe() | {"precision": "bfloat16"}
+
+
 @pytest.mark.gpu
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's compiler has some
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
@@ -299,3 +306,34 @@ def test_a_cuda_device_gives_what_the_cpu_gives(block, data):
     fast = {"device": "cuda", "models_at_once": 4, "compile": True}
     compiled = _trainer(x, y, block, fast).fit(members, range(4))
     np.testing.assert_allclose(compiled, on_cpu, atol=0.1)
+
+
+@pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_groups_of_other_sizes_are_recorded_anew():
+    x, y = _noise()
+    members, exact = masks.balanced(6, len(y)), {"precision": "float32", "models_at_once": 2}
+    wanted = _trainer(x, y, performance=exact).fit(members[:2], range(2))
+    trainer = _trainer(x, y, performance=exact | {"device": "cuda"})
+    first = trainer.fit(members[:2], range(2))
+    alone = trainer.fit(members[1:2], [1])
+    again = trainer.fit(members[:2], range(2))
+    np.testing.assert_allclose(first, wanted, atol=1e-3)
+    np.testing.assert_allclose(alone[0], wanted[1], atol=1e-3)
+    np.testing.assert_allclose(again, wanted, atol=1e-3)
+
+
+@pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_half_a_wide_residual_network_is_near_the_whole():
+    x, y = _images()
+    block = CNN | {"model": {"name": "wrn", "depth": 10, "width": 1}, "optimizer": {"lr": 0.01}}
+    found = {}
+    for device, precision in (("cpu", "float32"), ("cuda", "float32"), ("cuda", "bfloat16")):
+        trainer = _trainer(x, y, block, {"device": device, "precision": precision})
+        found[device, precision] = trainer.fit(masks.balanced(4, len(y))[:1], [0])
+    wanted = found["cpu", "float32"]
+    np.testing.assert_allclose(found["cuda", "float32"], wanted, atol=1e-2)
+    np.testing.assert_allclose(found["cuda", "bfloat16"], wanted, atol=0.1)

@@ -169,6 +169,13 @@ def waiting(what: str) -> Iterator[Bar]:
         yield bar
 
 
+def _stopped(error: BaseException | None) -> bool:
+    """Whether it is Ctrl-C, or what a library made of it where it came at a bad instant."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
 @contextlib.contextmanager
 def resumable() -> Iterator[None]:
     """Ctrl-C and a termination signal leave a folder that the same command resumes; say so."""
@@ -179,7 +186,9 @@ def resumable() -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, stop)
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, RuntimeError) as error:
+        if not _stopped(error):
+            raise
         again = shlex.join(["confide", *sys.argv[1:]])
         typer.echo(f"\nStopped. What was finished is safe; resume with: {again}", err=True)
         raise typer.Exit(130) from None

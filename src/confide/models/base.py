@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from types import MappingProxyType
 
+import torch
 from torch import Tensor, nn
 
 
@@ -30,5 +31,9 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, *shape of a record) -> (n, outputs)."""
-        out: Tensor = self.head(self.features(x))
+        features = self.features(x)
+        # Logits that are rounded to bfloat16 would be ties in every attack.
+        with torch.autocast(x.device.type, enabled=False):
+            exact = features.to(torch.promote_types(features.dtype, torch.float32))
+            out: Tensor = self.head(exact)
         return out

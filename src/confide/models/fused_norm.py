@@ -16,6 +16,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 _ELEMENTS = 8192  # of an image that are in registers at once
 _WARPS = 16
@@ -64,6 +65,7 @@ class NormAct(torch.autograd.Function):
         return out, total if more is not None else x.view_as(x)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, d_out: Tensor | None, d_total: Tensor | None) -> tuple[Any, ...]:
         """Gradients of x, more, scale and shift."""
         x, scale, shift, mean, inverse = ctx.saved_tensors
@@ -86,11 +88,13 @@ class NormAct(torch.autograd.Function):
 
 def _sizes(x: Tensor, groups: int) -> dict[str, int]:
     channels, pixels = x.shape[1], x[0, 0].numel()
+    rows = max(1, min(_ELEMENTS // channels, triton.next_power_of_2(pixels)))
     return {
         "pixels": pixels,
         "channels": channels,
         "groups": groups,
-        "rows": max(1, min(_ELEMENTS // channels, triton.next_power_of_2(pixels))),
+        "rows": rows,
+        "first_rows": min(rows, pixels),
         "num_warps": _WARPS,
     }
 
@@ -120,17 +124,20 @@ def _forward(
     channels: tl.constexpr,
     groups: tl.constexpr,
     rows: tl.constexpr,
+    first_rows: tl.constexpr,
 ):
     """One image a program."""
     image = tl.program_id(0).to(tl.int64)
     channel = tl.arange(0, channels)
     each: tl.constexpr = channels // groups
     start_of = image * pixels * channels
-    # Sums of differences from the first pixel, so that large means cost no precision.
-    first = tl.load(x_of + start_of + channel).to(tl.float32)
+    # Sums of differences from the mean of the first rows, so that large means cost no precision.
+    row = tl.arange(0, rows)
+    at = start_of + row[:, None] * channels + channel[None, :]
+    some = tl.load(x_of + at, mask=(row < pixels)[:, None], other=0.0).to(tl.float32)
     if adds:
-        first += tl.load(more_of + start_of + channel).to(tl.float32)
-    first = _by_group(first, channels, groups) / each
+        some += tl.load(more_of + at, mask=(row < pixels)[:, None], other=0.0).to(tl.float32)
+    first = _by_group(tl.sum(some, axis=0), channels, groups) / (first_rows * each)
     sums = tl.zeros((rows, channels), tl.float32)
     squares = tl.zeros((rows, channels), tl.float32)
     for start in range(0, pixels, rows):
@@ -186,6 +193,7 @@ def _backward(
     channels: tl.constexpr,
     groups: tl.constexpr,
     rows: tl.constexpr,
+    first_rows: tl.constexpr,
 ):
     """One image a program; gradients of scale and shift (2, channels, images) are summed later."""
     image = tl.program_id(0).to(tl.int64)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import warnings
+from functools import cache
 from importlib.util import find_spec
 
 import torch
@@ -29,8 +31,30 @@ def fuses(x: Tensor) -> bool:
         x.is_cuda
         and not torch.compiler.is_compiling()
         and not torch._C._functorch.is_functorch_wrapped_tensor(x)
-        and find_spec("triton") is not None
+        and _kernels_work(x.device)
     )
+
+
+@cache
+def _kernels_work(device: torch.device) -> bool:
+    """Whether the kernels can be made on a device; they need Triton, a compiler and an Ampere."""
+    if find_spec("triton") is None or torch.cuda.get_device_capability(device) < (8, 0):
+        return False
+    from confide.models.fused_norm import NormAct
+
+    x, one = torch.zeros((1, 16, 2, 2), device=device), torch.ones(16, device=device)
+    try:
+        NormAct.apply(x, x, one, one, 16, 1e-5, SLOPE)  # type: ignore[no-untyped-call]
+    except Exception as error:  # of Triton, whose errors have no base, or of what it calls
+        warnings.warn(
+            f"The kernels for group norm cannot be made on {device} ({type(error).__name__}); "
+            "training goes on with those of PyTorch, which are slower. They need a C compiler and "
+            "the headers of Python.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return False
+    return True
 
 
 def norm_act(norm: nn.GroupNorm, x: Tensor, more: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -65,7 +65,8 @@ class WideResNet(Network):
         x, more = self._stem(x), None
         for block in self.blocks:
             x, more = block(x, more)
-        return norm_act(self.norm, x, more)[0].mean(dim=(-2, -1))
+        y, _ = norm_act(self.norm, x, more)
+        return y.mean(dim=(-2, -1), dtype=torch.promote_types(y.dtype, torch.float32))
 
     def _stem(self, x: Tensor) -> Tensor:
         if not fuses(x):

@@ -134,8 +134,7 @@ def evaluate(
     n_all = len(records.inputs)
     n_models = len(next(iter(weights.values())))
     generator = torch.Generator().manual_seed(_VIEWS_SEED)
-    device = records.inputs.device
-    out = torch.empty(n_models, n_all, settings.views, records.n_outputs, device=device)
+    out = torch.empty(n_models, n_all, settings.views, records.n_outputs)
     with torch.no_grad():
         for view in range(settings.views):
             chance = augment.draw((n_all,), generator) if view else None
@@ -143,10 +142,10 @@ def evaluate(
                 part = slice(start, min(start + plan.rows_at_once, n_all))
                 x = records.standardised(part)
                 if chance is not None:
-                    x = augment.apply(x, chance[part].to(device), settings.augment)
-                out[:, part, view] = forward(network, weights, x[None], half=plan.half)
+                    x = augment.apply(x, chance[part].to(x.device), settings.augment)
+                out[:, part, view] = forward(network, weights, x[None], half=plan.half).cpu()
     _refuse_divergence(out.isfinite().flatten(1).all(dim=1), "at the end", settings)
-    return out.cpu().numpy()
+    return out.numpy()
 
 
 def _batches(

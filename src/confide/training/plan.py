@@ -100,9 +100,6 @@ class Plan:
                 and steps >= _STEPS_TO_COMPILE
                 and not (at_once == 1 and _fused(train.model))
             )
-        half = performance.precision == "bfloat16"
-        if performance.precision == "auto":
-            half = device == "cuda" and _fused(train.model) and train.privacy is None
         return cls(
             batch=batch,
             steps_per_epoch=steps_per_epoch,
@@ -115,7 +112,7 @@ class Plan:
             and train.model.name in _RECORDED
             and train.privacy is None
             and not (train.label_smoothing or train.dropout or train.mixup),
-            half=half,
+            half=performance.precision == "bfloat16",
         )
 
 

@@ -238,10 +238,11 @@ class Performance(Settings):
     models_at_once : auto, or how many models are trained as one stack
     compile : auto, or whether torch.compile is used; with false steps are not recorded as a CUDA
         graph either
-    precision : auto, float32 (in full), or bfloat16, which a short training of a small network was
-        seen to depend on (logits .7 apart).  auto is float32, with TensorFloat32 products on CUDA,
-        where wide residual networks multiply in bfloat16 instead if their width is a power of two
-        and without privacy.  Weights, norms and losses are float32 in any case
+    precision : auto (float32, with TensorFloat32 products on CUDA), float32 (in full), or
+        bfloat16, which a short training of a small network was seen to depend on (logits .7
+        apart), and with which a wide residual network takes about half of the time on CUDA;
+        weights, norms, the last layer and losses are float32 in any case.  A run that was begun
+        in bfloat16 is resumed in it
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"

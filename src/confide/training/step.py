@@ -163,7 +163,8 @@ class Replayed(Step):
                     self._at.zero_()
             torch.cuda.current_stream().wait_stream(beside)
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
+            # The outer one sets the stream back also where the recording ends in an error.
+            with torch.cuda.stream(torch.cuda.current_stream()), torch.cuda.graph(graph):
                 self._take()
         finally:
             torch.backends.cudnn.benchmark = before

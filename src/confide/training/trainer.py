@@ -33,7 +33,7 @@ from confide.training.regularise import (
     width_of_head,
 )
 from confide.training.settings import Performance, TrainSettings
-from confide.training.step import Step, step_of
+from confide.training.step import Replayed, Step, step_of
 from confide.training.trace import LossTraces
 
 
@@ -41,8 +41,8 @@ class TorchTrainer(Trainer):
     """Trains neural networks, several at once as one stack where that is faster.
 
     A model depends on its members and its seed alone, not on which others are in its stack, up
-    to the rounding of float32; on a CPU the same call gives the same bits.  Global random states
-    are neither read nor changed.  With `settings.privacy` batches and noise come from the operating
+    to the rounding of the products; on a CPU the same call gives the same bits.  Global random
+    states are neither read nor changed.  With `settings.privacy` batches and noise come from the operating
     system instead of the seed, and no model can be trained again as it was.  Images are
     standardised by mean and standard deviation of each channel over all audited records, members or
     not, so that all models share them, and signals by those of each lead.
@@ -132,7 +132,7 @@ class TorchTrainer(Trainer):
                 "patient_sha256": sha256(np.asarray(patient, dtype="<i8").tobytes()).hexdigest()
             }
         self._losses: dict[int, LossFunction] = {}
-        self._step: tuple[int, Step] | None = None
+        self._replayed: tuple[int, Replayed] | None = None
         self.models_at_once = self._plan.models_at_once
         self.keeps_traces = self._settings.trace
         self.logits_shape = (self._settings.views, self._records.n_outputs)
@@ -216,21 +216,15 @@ class TorchTrainer(Trainer):
         )
 
     def _step_of(self, n_models: int) -> Step:
-        """The one of the last stack if that was as large: one that is recorded holds memory."""
-        if self._step is None or self._step[0] != n_models:
-            self._step = None
-            self._step = (
-                n_models,
-                step_of(
-                    self._network,
-                    self._loss_of(n_models),
-                    self._records,
-                    self._settings,
-                    self._plan,
-                    n_models,
-                ),
-            )
-        return self._step[1]
+        """The recorded one of the last stack if that was as large; one more would hold memory."""
+        if self._replayed is not None and self._replayed[0] == n_models:
+            return self._replayed[1]
+        self._replayed = None
+        loss_of = self._loss_of(n_models)
+        found = step_of(self._network, loss_of, self._records, self._settings, self._plan, n_models)
+        if isinstance(found, Replayed):
+            self._replayed = n_models, found
+        return found
 
     def _loss_of(self, n_models: int) -> LossFunction:
         """Made, and compiled where that pays, once for each size of stack."""
@@ -313,4 +307,6 @@ class TorchTrainer(Trainer):
             "settings": self._settings.model_dump(mode="json"),
             **self._network.identity,
         }
+        if self._plan.half:  # models of two precisions must not share a folder
+            found["precision"] = "bfloat16"
         return found if self.privacy is None else found | {"privacy": self._mechanism}
