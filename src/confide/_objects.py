@@ -182,7 +182,7 @@ class InStore(Place):
             return [one["path"].removeprefix(prefix) for some in found for one in some]
 
     def remove(self) -> None:
-        """Delete all arrays and then the id, of an audit that :meth:`is_ours`.
+        """Delete all arrays, of an audit that :meth:`is_ours`; see :meth:`release`.
 
         Raises
         ------
@@ -193,6 +193,11 @@ class InStore(Place):
             _obstore().delete(objects, [prefix + key for key in self._keys(prefix)])
             if left := len(self._keys(prefix)):
                 raise StoreError(f"{left:,} objects of {self} cannot be deleted; who keeps them?")
+
+    def release(self) -> None:
+        """Delete the id, the last of all: without it, nothing tells this store from another."""
+        objects = self._objects
+        with self.writing():
             _obstore().delete(objects, _ID)
 
     def reading(self) -> contextlib.AbstractContextManager[None]:

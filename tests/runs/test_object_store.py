@@ -373,11 +373,23 @@ def test_variables_that_are_malformed(tmp_path, server, monkeypatch, name, value
 def test_erasing_deletes_every_object(tmp_path, bucket, url, monkeypatch):
     study(url).train(tmp_path / "out")
     bucket.put_object(Key="audits/one-more", Body=b"of somebody else")
+    identity = bucket.Object("audits/one/confide.json").get()["Body"].read()
     with monkeypatch.context() as patch:
         patch.setattr(_objects.InStore, "remove", _killed)
         with pytest.raises(KeyboardInterrupt):
             erase_signals(tmp_path / "out")
     assert len(keys(bucket)) > 1
+    assert not verify_audit(tmp_path / "out").sound
+    bucket.Object("audits/one/confide.json").delete()  # as in another store
+    with pytest.raises(StoreError, match=r"holds no signals of this audit\. Is it the store"):
+        erase_signals(tmp_path / "out")
+    assert not verify_audit(tmp_path / "out").sound
+    bucket.put_object(Key="audits/one/confide.json", Body=identity)
+    with monkeypatch.context() as patch:
+        patch.setattr(_objects.InStore, "release", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            erase_signals(tmp_path / "out")
+    assert keys(bucket) == ["audits/one-more", "audits/one/confide.json"]
     assert not verify_audit(tmp_path / "out").sound
     found = erase_signals(tmp_path / "out")
     assert f"{url}/signals.zarr" in found["removed"]

@@ -124,9 +124,9 @@ def _erase(out: Path) -> dict[str, Any]:
                 "this again."
             )
     state, objects = str(manifest["format"]), in_store(manifest)
+    if objects is not None and not state.startswith(_DONE):
+        objects.claim(begun=True)  # where erasing was interrupted, too: another store has no id
     if not state.startswith((_BEGUN, _DONE)):
-        if objects is not None:
-            objects.claim(begun=True)
         manifest = without_seeds(manifest)
         manifest.pop("cohort_sha256", None)  # it covers who was held out
         if source is not None:
@@ -159,6 +159,8 @@ def _erase(out: Path) -> dict[str, Any]:
             removed += drawn
         write_json(out / "manifest.json", manifest | {"format": f"{_DONE}{date}"})
     _flush(out)
+    if objects is not None and objects.is_ours():
+        objects.release()
     names = sorted(p.name for p in out.iterdir() if p.name != ".lock")
     versions = [_VERSIONS] * (objects is not None)
     redrawn = [_REDRAWN] * (source != "model" and (out / "report.html").exists())
