@@ -1,7 +1,7 @@
 """Whether the fast training steps of a CUDA device change what is measured, on real images.
 
-Audits the same patients with the same members and seeds twice: as the plan says (recorded steps,
-own kernels, bfloat16), and plainly (as written, TensorFloat32).  Prints both, their differences
+Audits the same patients with the same members and seeds twice: with recorded steps, own kernels and
+bfloat16, and plainly (as written, TensorFloat32).  Prints both, their differences
 with paired intervals, and writes results/equivalence.json.
 
     CONFIDE_DATA=FOLDER python benchmarks/equivalence.py examples/ham10000.yaml --models 16
@@ -30,8 +30,8 @@ def arm(config: Any, folder: Path, out: Path, changes: dict[str, bool]) -> dict[
     """Train and analyse; the seconds of training, and the areas, accuracy and patients found."""
     study = study_of(config, folder)
     trainer: Any = study.trainer
-    if changes:
-        trainer._plan = dataclasses.replace(trainer._plan, **changes)
+    trainer._plan = dataclasses.replace(trainer._plan, **changes)
+    if changes is PLAIN:
         layers.fuses = wrn.fuses = lambda x: False
     start = time.perf_counter()
     study.train(out)
@@ -62,8 +62,8 @@ def main() -> None:
     config = config.model_copy(update={"train": train, "audit": audit})
     with tempfile.TemporaryDirectory() as scratch:
         outs = [Path(scratch) / name for name in ("fast", "plain")]
-        found: dict[str, Any] = {}
-        for out, way in zip(outs, ({}, PLAIN), strict=True):
+        found: dict[str, Any] = {"train": train.model_dump(mode="json"), "models": a.models}
+        for out, way in zip(outs, ({"half": True}, PLAIN), strict=True):
             found[out.name] = arm(config, folder, out, way)
             print(out.name, json.dumps(found[out.name]), flush=True)
         found["compared"] = confide.compare_audits(outs).summary

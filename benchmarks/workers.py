@@ -1,7 +1,9 @@
 """Models a minute with so many worker processes, each with a GPU of its own where there are some.
 
-Audits a configuration with each number of workers and prints the rate at which models were finished
-once every worker had finished its first, which pays for the start; writes results/workers.json.
+Audits a configuration with each number of workers and prints the rate at which models were
+finished, without the first, as many as there are workers, which pay for the start; writes
+results/workers.json.  Models have to be trained in more groups than there are workers: see
+performance.models_at_once.
 
     CONFIDE_DATA=FOLDER python benchmarks/workers.py examples/ham10000.yaml --workers 1 2
 """
@@ -42,6 +44,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as out, Processes(n) as engine:
             run_by(engine, config, folder, Path(out) / "audit", progress=note)
         first, last = next(one for one in stamps if one[0] >= n), stamps[-1]
+        if first[0] == last[0]:
+            raise SystemExit("All models are one group a worker: set performance.models_at_once.")
         found[str(n)] = 60 * (last[0] - first[0]) / (last[1] - first[1])
         ratio = found[str(n)] / found[str(a.workers[0])]
         print(f"{n} workers: {found[str(n)]:.2f} models a minute, {ratio:.2f} x", flush=True)

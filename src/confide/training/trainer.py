@@ -42,8 +42,8 @@ class TorchTrainer(Trainer):
 
     A model depends on its members and its seed alone, not on which others are in its stack, up
     to the rounding of the products; on a CPU the same call gives the same bits.  Global random
-    states are neither read nor changed.  With `settings.privacy` batches and noise come from the operating
-    system instead of the seed, and no model can be trained again as it was.  Images are
+    states are neither read nor changed.  With `settings.privacy` batches and noise come from the
+    operating system instead of the seed, and no model can be trained again as it was.  Images are
     standardised by mean and standard deviation of each channel over all audited records, members or
     not, so that all models share them, and signals by those of each lead.
 
