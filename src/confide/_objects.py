@@ -26,8 +26,9 @@ _ID = "confide.json"
 _LARGEST_ID = 1000  # bytes
 _BRISK = {"max_retries": 3}
 """Of the first words to a store: a second, since a wrong address is the likeliest error."""
-_PATIENT: Retry = {"max_retries": 1000, "retry_timeout": timedelta(seconds=30)}
-"""Once models are trained, which took long: a short outage is waited for."""
+_PATIENT: Retry = {"max_retries": 1000, "retry_timeout": timedelta(seconds=90)}
+"""Once models are trained, which took long: a short outage is waited for.  One request may take 30
+seconds, so that what stalled is asked again."""
 _ADDRESSES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 
 
@@ -36,10 +37,16 @@ def checked_url(text: str) -> str:
 
     Raises
     ------
-    ArgumentError : it is none, or holds more than a bucket and a prefix
+    ArgumentError : it is none, holds more than a bucket and a prefix, or leads into the arrays of
+        another audit
     MissingExtraError : obstore is not installed
     """
     url = text.rstrip("/")
+    if is_url(url) and GROUP in url.split("/"):
+        raise ArgumentError(
+            f"{url} leads into the signals of an audit, which erases all below {GROUP}; choose "
+            "another prefix."
+        )
     if not is_url(url):
         # What was given is not repeated: it may hold a password.
         raise ArgumentError(

@@ -3,7 +3,8 @@
 import json
 import sys
 import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from pathlib import Path
 
 import boto3
@@ -301,6 +302,40 @@ def test_an_outage_is_one_error_and_loses_nothing(tmp_path, server, url, impatie
     assert same(tmp_path / "plain", tmp_path / "out")
 
 
+class Stalling(BaseHTTPRequestHandler):
+    """Answers nothing to the first request, and that there is no such object to others."""
+
+    asked = 0
+
+    def do_GET(self):
+        type(self).asked += 1
+        if self.asked == 1:
+            time.sleep(2)
+            return
+        self.send_response(404)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_request_that_stalls_is_asked_again(server, monkeypatch):
+    patient = _objects._PATIENT["retry_timeout"] / 30  # one request may take 30 s; here 1 s
+    monkeypatch.setitem(_objects._PATIENT, "retry_timeout", patient)
+    monkeypatch.setenv("AWS_TIMEOUT", "1s")
+    stalling = ThreadingHTTPServer(("127.0.0.1", 0), Stalling)
+    thread = threading.Thread(target=stalling.serve_forever)
+    thread.start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{stalling.server_port}")
+    try:
+        assert _objects.InStore("s3://bucket/audit", "x").is_ours() is None
+    finally:
+        stalling.shutdown()
+        stalling.server_close()
+        thread.join()
+    assert Stalling.asked > 1
+
+
 def test_no_such_bucket(tmp_path, server):
     with pytest.raises(StoreError, match="there is no such bucket"):
         study("s3://nobodys-bucket/audit").train(tmp_path / "out")
@@ -420,6 +455,12 @@ def test_urls_that_are_none(tmp_path, wrong):
     (tmp_path / "out" / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(OSError, match="is damaged, entries are missing"):
         AuditFolder.read(tmp_path / "out")
+
+
+def test_a_prefix_within_the_arrays_of_an_audit(tmp_path, url):
+    with pytest.raises(ArgumentError, match=r"leads into the signals of an audit"):
+        study(f"{url}/signals.zarr/more").train(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_without_obstore_the_extra_is_named(monkeypatch):
