@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from functools import cached_property
 from typing import Any, TypeGuard
+from urllib.parse import urlsplit
 
 from confide._places import GROUP, Place
 from confide.errors import ArgumentError, ConfideError, MissingExtraError, StoreError
@@ -26,7 +27,7 @@ _ID = "confide.json"
 _LARGEST_ID = 1000  # bytes
 _BRISK = {"max_retries": 3}
 """Of the first words to a store: a second, since a wrong address is the likeliest error."""
-_PATIENT: Retry = {"max_retries": 1000, "retry_timeout": timedelta(seconds=90)}
+_PATIENT: Retry = {"max_retries": 1000, "retry_timeout": timedelta(seconds=65)}
 """Once models are trained, which took long: a short outage is waited for.  One request may take 30
 seconds, so that what stalled is asked again."""
 _ADDRESSES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
@@ -103,7 +104,7 @@ class InStore(Place):
 
     def _connected(self, retry: Retry, below: str = "") -> Any:
         for name in _ADDRESSES:  # one that is none would make the library panic, in many lines
-            if not os.environ.get(name, "http://").startswith(("http://", "https://")):
+            if name in os.environ and not _is_address(os.environ[name]):
                 raise self._unusable(f"{name} is no address that begins with https:// or http://")
         return _obstore().store.from_url(self._url + below, retry_config=retry)
 
@@ -237,6 +238,15 @@ class InStore(Place):
             "AWS_ALLOW_HTTP=true (or what Google or Azure have in their place). What was finished "
             "is safe: run the same command again to go on."
         )
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        sound = bool(parts.hostname) and parts.port != 0  # reading a port that is none raises
+    except ValueError:
+        return False
+    return sound and parts.scheme in ("http", "https") and not re.search(r"\s", text)
 
 
 def _why(said: str) -> str:

@@ -396,13 +396,18 @@ def test_credentials_that_are_refused_are_not_told(tmp_path, server, monkeypatch
     ("name", "value", "what"),
     [
         ("ENDPOINT_URL", "nowhere", "AWS_ENDPOINT_URL is no address that begins with https"),
+        ("ENDPOINT_URL", "http://127.0.0.1:99999", "AWS_ENDPOINT_URL is no address that begins"),
+        ("ENDPOINT_URL", "http://a b", "AWS_ENDPOINT_URL is no address that begins"),
+        ("ENDPOINT_URL", "https://", "AWS_ENDPOINT_URL is no address that begins"),
         ("ACCESS_KEY_ID", "a\n", "its address or its credentials are malformed"),
     ],
 )
-def test_variables_that_are_malformed(tmp_path, server, monkeypatch, name, value, what):
+def test_variables_that_are_malformed(tmp_path, server, monkeypatch, capfd, name, value, what):
     monkeypatch.setenv(f"AWS_{name}", value)
     with pytest.raises(StoreError, match=what):
         study("s3://bucket/audit").train(tmp_path / "out")
+    if name == "ENDPOINT_URL":
+        assert capfd.readouterr().err == ""  # the library would print where it panicked
 
 
 def test_erasing_deletes_every_object(tmp_path, bucket, url, monkeypatch):
