@@ -37,7 +37,8 @@ NETWORK = {
 }
 PROCESSES = {"subprocess", "multiprocessing", "pty"}
 ALLOWED = {
-    "_objects.py": {"obstore"},  # signals in an object store, where they are asked for
+    # signals in an object store, where they are asked for; urllib.parse reads an address
+    "_objects.py": {"obstore", "urllib"},
     "runs/engines.py": {"socket", "ray", "multiprocessing"},  # workers, where they are asked for
     "runs/pdf.py": {"subprocess"},  # the browser that prints
     "models/timm_nets.py": {"huggingface_hub"},  # weights by name, where they are asked for
