@@ -28,7 +28,7 @@ bench: $(STAMP)       ## speed and memory on the CPU, ten minutes: benchmarks/re
 	$(BIN)/python benchmarks/inversion_assignment.py --phantoms 60 --width 512 --budget quick --problems 50
 	$(BIN)/python benchmarks/page.py
 
-bench-gpu: $(STAMP)   ## training on a CUDA device, five minutes: benchmarks/results and docs/performance.md
+bench-gpu: $(STAMP)   ## training on a CUDA device: benchmarks/results and docs/performance.md
 	$(BIN)/python benchmarks/gpu.py
 	$(BIN)/python benchmarks/page.py
 

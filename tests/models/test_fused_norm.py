@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import types
+
 import pytest
 import torch
 from torch import nn
@@ -103,6 +106,26 @@ def test_a_wide_residual_network_has_the_logits_and_gradients_of_plain_layers(ch
     for one, other in zip(gradients, plain, strict=True):
         away = float((one.cpu().double() - other).norm() / other.norm())
         assert away < 1e-3
+
+
+def test_kernels_that_cannot_be_made_are_done_without(monkeypatch):
+    class NormAct:
+        @staticmethod
+        def apply(*_):
+            raise RuntimeError("Failed to find C compiler")
+
+    kernels, cpu = types.ModuleType("fused_norm"), torch.device("cpu")
+    kernels.NormAct = NormAct
+    monkeypatch.setitem(sys.modules, "confide.models.fused_norm", kernels)
+    monkeypatch.setattr(layers, "find_spec", lambda name: name)
+    tried = layers._kernels_work.__wrapped__
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    with pytest.warns(RuntimeWarning, match="RuntimeError.*need a C compiler"):
+        assert not tried(cpu)
+    NormAct.apply = staticmethod(lambda *_: None)
+    assert tried(cpu)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    assert not tried(cpu)  # which has no bfloat16
 
 
 def test_a_cpu_has_plain_layers():

@@ -55,10 +55,12 @@ class NormAct(torch.autograd.Function):
         out = torch.empty_like(x)
         mean = torch.empty((len(x), groups), dtype=torch.float32, device=x.device)
         inverse = torch.empty_like(mean)
+        sizes = _sizes(x, groups)
         _forward[(len(x),)](
             *(x, added, total, out, scale, shift, mean, inverse, eps, slope),
             adds=more is not None,
-            **_sizes(x, groups),
+            first_rows=min(sizes["rows"], sizes["pixels"]),
+            **sizes,
         )
         ctx.save_for_backward(total, scale, shift, mean, inverse)
         ctx.slope, ctx.groups, ctx.adds = slope, groups, more is not None
@@ -94,7 +96,6 @@ def _sizes(x: Tensor, groups: int) -> dict[str, int]:
         "channels": channels,
         "groups": groups,
         "rows": rows,
-        "first_rows": min(rows, pixels),
         "num_warps": _WARPS,
     }
 
@@ -193,7 +194,6 @@ def _backward(
     channels: tl.constexpr,
     groups: tl.constexpr,
     rows: tl.constexpr,
-    first_rows: tl.constexpr,
 ):
     """One image a program; gradients of scale and shift (2, channels, images) are summed later."""
     image = tl.program_id(0).to(tl.int64)
